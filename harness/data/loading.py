@@ -1,0 +1,51 @@
+"""Images by their number in an index, and items prepared ahead by worker processes."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from harness.data.coco import CocoIndex
+from harness.data.transforms import Image, decode
+from harness.errors import UserError
+
+Item = TypeVar("Item")
+
+
+def read_image(index: CocoIndex, images: Path, image: int) -> Image:
+    """Decode image number `image` of the index.
+
+    Raises UserError where it is missing, broken or not of the size that the index says.
+    """
+    path = images / str(index.file_names[image])
+    pixels = decode(path)
+    if pixels.shape[:2] != tuple(index.sizes[image]):
+        found, expected = "{1} x {0}".format(*pixels.shape), "{1} x {0}".format(*index.sizes[image])
+        raise UserError(
+            f"{path}: is {found}, the annotations say {expected}; `harness data check` lists all faulty images"
+        )
+    return pixels
+
+
+def load(items: Dataset[Item | UserError], places: Sequence[Any], *, workers: int, pin_memory: bool) -> Iterator[Item]:
+    """items[place] for each place, in order, prepared ahead by `workers` processes (0: in this one)."""
+    loader = DataLoader(
+        items,
+        batch_size=None,
+        sampler=places,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # or the loader would draw from, and so change, the global random numbers
+    )
+    for item in loader:
+        if isinstance(item, UserError):
+            raise item
+        yield item
+
+
+def _start_worker(_: int) -> None:
+    cv2.setNumThreads(0)

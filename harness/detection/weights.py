@@ -1,0 +1,188 @@
+"""The pretrained backbones of the recipes: their names, where their files are, fetching and loading them.
+
+Light to import: torch is imported only where a file is opened.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.downloads import Progress, download, verify
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+TORCHVISION = "https://download.pytorch.org/models"
+OPENMMLAB = "https://download.openmmlab.com/pretrain/third_party"
+
+NAMED_DIGEST = re.compile(r"-([0-9a-f]{8})\.pth$")
+"""The torch hub convention: a file name ends with the first 8 digits of the file's sha256."""
+
+UNUSED = re.compile(r"fc\..*|.*\.num_batches_tracked|conv1\.bias")
+"""Keys that a backbone has no use for. `conv1.bias` is in the converted Caffe ResNet-50, whose convolutions otherwise have
+no bias; the published trainings left it out (their logs: "unexpected key in source state_dict: conv1.bias")."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Pretrained weights as the recipes name them."""
+
+    name: str  # in the recipes
+    file: str
+    url: str
+    sha256_prefix: str
+    aliases: tuple[str, ...] = ()  # earlier files of the same tensors in torch's older container
+
+
+def _source(name: str, base: str, file: str, *aliases: str) -> Source:
+    digest = file.removesuffix(".pth")[-8:]
+    return Source(name=name, file=file, url=f"{base}/{file}", sha256_prefix=digest, aliases=aliases)
+
+
+SOURCES = {
+    source.name: source
+    for source in (
+        _source("torchvision://resnet18", TORCHVISION, "resnet18-f37072fd.pth", "resnet18-5c106cde.pth"),
+        _source("torchvision://resnet50", TORCHVISION, "resnet50-0676ba61.pth", "resnet50-19c8e357.pth"),
+        _source("torchvision://resnet101", TORCHVISION, "resnet101-63fe2227.pth", "resnet101-5d3b4d8f.pth"),
+        _source("open-mmlab://detectron2/resnet50_caffe", OPENMMLAB, "resnet50_msra-5891d200.pth"),
+        _source("open-mmlab://detectron2/resnet101_caffe", OPENMMLAB, "resnet101_msra-6cc46731.pth"),
+        _source("open-mmlab://resnext101_32x4d", OPENMMLAB, "resnext101_32x4d-a5af3160.pth"),
+        _source("open-mmlab://resnext101_64x4d", OPENMMLAB, "resnext101_64x4d-ee2c6f71.pth"),
+        _source("open-mmlab://detectron2/resnext101_32x8d", OPENMMLAB, "resnext101_32x8d-1516f1aa.pth"),
+    )
+}
+"""What the published recipes start from, by name, and torchvision's ResNet-18. Aliases: torchvision's earlier files."""
+
+
+def find(source_name: str, cache_root: Path) -> Path | None:
+    """The file of these weights in cache_root/weights or torch's own cache, or None.
+
+    An alias counts where no file has the present name. Its bytes cannot equal that file's, so it must be the published
+    file that its own name says: UserError where its sha256 does not begin with the digits in its name.
+    """
+    source = _known(source_name)
+    for name in (source.file, *source.aliases):
+        for folder in _folders(cache_root):
+            path = folder / name
+            if path.is_file():
+                if name != source.file:
+                    verify_name(path)
+                return path
+    return None
+
+
+def fetch(source_name: str, cache_root: Path, *, url: str | None = None, progress: Progress | None = None) -> Path:
+    """The verified file of these weights, downloaded to cache_root/weights (from `url` if given) if it is nowhere yet.
+
+    Raises UserError where the download fails (see harness.downloads), the file's sha256 is not the published one, or an
+    alias beside it holds other tensors.
+    """
+    source = _known(source_name)
+    path = find(source_name, cache_root)
+    if path is None:
+        path = cache_root / "weights" / source.file
+        download(url or source.url, path, sha256_prefix=source.sha256_prefix, progress=progress)
+    elif path.name == source.file:
+        verify(path, sha256_prefix=source.sha256_prefix)
+    for folder in _folders(cache_root):
+        for alias in source.aliases:
+            other = folder / alias
+            if other.is_file() and tensor_digest(read_state(other)) != tensor_digest(read_state(path)):
+                raise UserError(f"{other}: holds other tensors than {path}, expected the same; delete the wrong one")
+    return path
+
+
+def missing_message(source_name: str, cache_root: Path) -> str:
+    """One line for the user: which file is missing, where it was looked for, and what to do."""
+    source = _known(source_name)
+    own, torch_hub = _folders(cache_root)
+    return (
+        f"pretrained weights {source.name} are missing: no {source.file} in {own} or {torch_hub}; run `harness fetch` "
+        f"where there is a network, or place {source.url} there"
+    )
+
+
+def verify_name(path: Path) -> None:
+    """Raise UserError where a file whose name ends with 8 digits of a sha256 has another one."""
+    if digest := NAMED_DIGEST.search(path.name):
+        verify(path, sha256_prefix=digest[1])
+
+
+def read_state(path: Path) -> "dict[str, Tensor]":
+    """A backbone's tensors by published key, from the top level of the file or its `state_dict`.
+
+    The prefix `backbone.` and what a backbone has no use for (classifier, BN's step counters) are dropped.
+    Raises UserError where the file cannot be read as tensors alone: nothing in it is executed.
+    """
+    import torch
+
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except Exception as error:  # torch raises many kinds for a broken file
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{path}: cannot be read as a file of weights: {reason}") from None
+    state = content.get("state_dict", content) if isinstance(content, Mapping) else content
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise UserError(f"{path}: expected tensors by name, at the top level or under 'state_dict'")
+    named = {key.removeprefix("backbone."): value for key, value in state.items()}
+    return {key: value for key, value in named.items() if not UNUSED.fullmatch(key)}
+
+
+def load_backbone(backbone: "nn.Module", path: Path) -> None:
+    """Copy the file's tensors into the backbone.
+
+    Raises UserError naming the keys that are missing, unexpected or of another shape; the backbone is then unchanged.
+    """
+    state = read_state(path)
+    own = {key: value for key, value in backbone.state_dict().items() if not UNUSED.fullmatch(key)}
+    faults = {
+        "missing": own.keys() - state.keys(),
+        "unexpected": state.keys() - own.keys(),
+        "of another shape": {
+            f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
+            for key in own.keys() & state.keys()
+            if own[key].shape != state[key].shape
+        },
+    }
+    if any(faults.values()):
+        lists = "; ".join(f"{kind}: {_few(keys)}" for kind, keys in faults.items() if keys)
+        raise UserError(f"{path}: not the weights of this backbone; {lists}")
+    backbone.load_state_dict(state, strict=False)
+
+
+def tensor_digest(state: "Mapping[str, Tensor]") -> str:
+    """The sha256 of names, dtypes, shapes and bytes, in the names' order: the same in whatever file the tensors lie."""
+    import torch
+
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        tensor = state[key].detach().cpu().contiguous()
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _few(keys: set[str], limit: int = 8) -> str:
+    more = f" and {len(keys) - limit} more" if len(keys) > limit else ""
+    return ", ".join(sorted(keys)[:limit]) + more
+
+
+def _known(source_name: str) -> Source:
+    if source_name not in SOURCES:
+        raise UserError(f"unknown pretrained weights '{source_name}', expected one of {', '.join(SOURCES)}")
+    return SOURCES[source_name]
+
+
+def _folders(cache_root: Path) -> tuple[Path, Path]:
+    # torch.hub.get_dir() without importing torch.
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    torch_home = Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser()
+    return cache_root / "weights", torch_home / "hub" / "checkpoints"
