@@ -1,14 +1,14 @@
 """A cell: a point of the matrix. It carries the published name, and a name parses back to its cell."""
 
-import difflib
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
 from harness import axes
 from harness.errors import UserError
 from harness.recipe import Recipe
+from harness.wording import did_you_mean
 
 PUBLISHED = frozenset(
     f"mask_rcnn_{row}_coco"
@@ -110,9 +110,3 @@ def form() -> str:
         kept = "|".join(dict.fromkeys(text.removeprefix("_") for text in texts if text))
         pieces[axis.after_fpn] += f"[_{kept}]" if "" in texts else f"_{{{kept}}}"
     return f"mask_rcnn{pieces[False]}_fpn{pieces[True]}_coco"
-
-
-def did_you_mean(found: str, valid: Iterable[str]) -> str:
-    """ ", did you mean 'X'?", or nothing where no valid name is near."""
-    near = difflib.get_close_matches(found, list(valid), n=1, cutoff=0.5)
-    return f", did you mean {near[0]!r}?" if near else ""

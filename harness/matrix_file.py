@@ -34,7 +34,7 @@ class ShortenBlock(_Strict):
 class Override(_Strict):
     cells: str | list[str]
     recipe: dict[str, Any] = {}
-    resources: dict[str, Any] = {}
+    resources: Resources = Resources()  # the keys that are given change those of the experiment
 
 
 class TableBlock(_Strict):
@@ -45,7 +45,7 @@ class TableBlock(_Strict):
 class MatrixFile(_Strict):
     name: str | None = None
     description: str = ""
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, le=2**32 - 1)]], Field(min_length=1)] = [0]
     axes: dict[str, Scalar | list[Scalar]] = {}
     paired: list[dict[str, list[Scalar]]] = []
     include: list[dict[str, Scalar | list[Scalar]]] = []

@@ -34,6 +34,7 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(downloads, "BACK_OFF", 0.001)
+    monkeypatch.setenv("no_proxy", "*")
     state = Server()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -108,7 +109,7 @@ def test_cut_connections_are_continued(server: Server, tmp_path: Path) -> None:
 def test_no_progress_gives_up_and_a_later_call_continues(server: Server, tmp_path: Path) -> None:
     server.cut_after = [50_000, 0, 0, 0, 0]
     target = tmp_path / "file.bin"
-    with pytest.raises(UserError, match="given up after 5 tries .*run again"):
+    with pytest.raises(UserError, match=r"given up after 5 tries .*run again"):
         download(server.url, target, sha256_prefix=SHA256)
     assert not target.exists()
     assert (tmp_path / "file.bin.part").stat().st_size == 50_000
@@ -174,7 +175,8 @@ def test_part_longer_than_the_file_restarts(server: Server, tmp_path: Path) -> N
     assert server.requests == ["bytes=102404-", None]
 
 
-def test_unreachable_host_is_said_at_once(tmp_path: Path) -> None:
+def test_unreachable_host_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(UserError, match=r"127.0.0.1:9/file.bin: cannot be reached \(.*refused.*\)"):
         download("http://127.0.0.1:9/file.bin", tmp_path / "file.bin")
 

@@ -1,6 +1,6 @@
 """The images of a split for testing: one scale, no flip, one by one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -93,12 +93,13 @@ def evaluation_images(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     pad_divisor: int = 32,
+    numbers: Sequence[int] | None = None,
     rank: int = 0,
     world: int = 1,
     workers: int = 0,
     pin_memory: bool = False,
 ) -> Iterator[EvaluationImage]:
-    """All images of a split for testing, those without annotations too: numbers rank, rank + world, ... of the index.
+    """Images of a split for testing: of `numbers` (None: all, those without annotations too) every world-th from rank.
 
     Raises UserError, when it is reached, where an image cannot be read.
     """
@@ -111,5 +112,5 @@ def evaluation_images(
         std=std,
         pad_divisor=pad_divisor,
     )
-    places = range(rank, len(index.image_ids), world)
+    places = (range(len(index.image_ids)) if numbers is None else numbers)[rank::world]
     return load(images_to_test, places, workers=workers, pin_memory=pin_memory)

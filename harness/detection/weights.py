@@ -1,6 +1,6 @@
 """The pretrained backbones of the recipes: their names, where their files are, fetching and loading them.
 
-Light to import: torch is imported only where a file is opened.
+Light to import: torch and the HTTP client are imported only where a file is opened or fetched.
 """
 
 import hashlib
@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.downloads import Progress, download, verify
 from harness.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from harness.downloads import Progress
 
 TORCHVISION = "https://download.pytorch.org/models"
 OPENMMLAB = "https://download.openmmlab.com/pretrain/third_party"
@@ -24,7 +25,7 @@ NAMED_DIGEST = re.compile(r"-([0-9a-f]{8})\.pth$")
 """The torch hub convention: a file name ends with the first 8 digits of the file's sha256."""
 
 UNUSED = re.compile(r"fc\..*|.*\.num_batches_tracked|conv1\.bias")
-"""Keys that a backbone has no use for. `conv1.bias` is in the converted Caffe ResNet-50, whose convolutions otherwise have
+"""Keys that a backbone has no use for. `conv1.bias` is in the converted Caffe ResNet-50, whose other convolutions have
 no bias; the published trainings left it out (their logs: "unexpected key in source state_dict: conv1.bias")."""
 
 
@@ -77,12 +78,14 @@ def find(source_name: str, cache_root: Path) -> Path | None:
     return None
 
 
-def fetch(source_name: str, cache_root: Path, *, url: str | None = None, progress: Progress | None = None) -> Path:
+def fetch(source_name: str, cache_root: Path, *, url: str | None = None, progress: "Progress | None" = None) -> Path:
     """The verified file of these weights, downloaded to cache_root/weights (from `url` if given) if it is nowhere yet.
 
     Raises UserError where the download fails (see harness.downloads), the file's sha256 is not the published one, or an
     alias beside it holds other tensors.
     """
+    from harness.downloads import download, verify
+
     source = _known(source_name)
     path = find(source_name, cache_root)
     if path is None:
@@ -110,6 +113,8 @@ def missing_message(source_name: str, cache_root: Path) -> str:
 
 def verify_name(path: Path) -> None:
     """Raise UserError where a file whose name ends with 8 digits of a sha256 has another one."""
+    from harness.downloads import verify
+
     if digest := NAMED_DIGEST.search(path.name):
         verify(path, sha256_prefix=digest[1])
 

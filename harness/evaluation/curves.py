@@ -80,7 +80,7 @@ def _plot_losses(axes: Any, rows: list[dict[str, Any]]) -> None:
         thickness = 2.0 if field == "loss" else 1.4
         axes.plot(steps, _smooth(values, width), _dots(steps), color=colour, linewidth=thickness, label=name)
     axes.set_title("Training loss")
-    if axes.lines:
+    if any(value > 0 for line in axes.lines for value in line.get_ydata()):
         axes.set_yscale("log", nonpositive="mask")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")

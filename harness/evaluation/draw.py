@@ -40,28 +40,27 @@ def draw(
     enlarged to 640 pixels. A class keeps its hue in every picture; its instances differ in shade. Large objects lie
     under small ones.
     """
-    kept = [number for number in range(len(labels)) if scores is None or scores[number] >= min_score]
+    certainty = np.ones(len(labels)) if scores is None else np.asarray(scores, np.float64)
+    kept = [
+        int(number)
+        for number in np.argsort(-certainty, kind="stable")
+        if scores is None or certainty[number] >= min_score
+    ]
+    colours = _instance_colours([int(labels[number]) for number in kept])
     scale = max(1.0, READABLE / max(image.shape[:2]))
     canvas = _resize(image, scale)
-    shapes = {number: _resize_mask(mask_api.decode(masks[number]), canvas) for number in kept}
-    areas = {number: int(np.count_nonzero(shape)) for number, shape in shapes.items()}
-    order = sorted(kept, key=lambda number: -areas[number])
-    colours = _instance_colours([int(labels[number]) for number in kept])
-    paint = dict(zip(kept, colours, strict=True))
-    for number in order:
-        _tint(canvas, shapes[number], paint[number])
-    for number in order:
-        corners = [round(float(value) * scale) for value in boxes[number]]
-        _outline(canvas, shapes[number], corners, paint[number])
-    wanted = [
-        Label(
-            text=_caption(class_names[int(labels[number])], None if scores is None else float(scores[number])),
-            box=tuple(float(value) * scale for value in boxes[number]),
-            colour=paint[number],
-        )
-        for number in (reversed(order) if scores is None else sorted(kept, key=lambda number: -float(scores[number])))
-    ]
-    place_labels(canvas, wanted)
+    objects = []
+    for number, colour in zip(kept, colours, strict=True):
+        name = class_names[int(labels[number])]
+        text = name if scores is None else f"{name} {certainty[number]:.2f}"
+        box = [float(value) * scale for value in boxes[number]]
+        objects.append((_resize_mask(mask_api.decode(masks[number]), canvas), Label(text=text, box=box, colour=colour)))
+    large_first = sorted(objects, key=lambda found: -np.count_nonzero(found[0]))
+    for mask, label in large_first:
+        _tint(canvas, mask, label.colour)
+    for mask, label in large_first:
+        _outline(canvas, mask, label)
+    place_labels(canvas, [label for _, label in (large_first[::-1] if scores is None else objects)])
     return canvas
 
 
@@ -103,10 +102,6 @@ def _heading(title: str, width: int) -> Image:
         strip, title, (0, width // 20), cv2.FONT_HERSHEY_SIMPLEX, width / 700, INK, max(1, width // 500), cv2.LINE_AA
     )
     return strip
-
-
-def _caption(name: str, score: float | None) -> str:
-    return name if score is None else f"{name} {score:.2f}"
 
 
 def _instance_colours(labels: list[int]) -> list[Colour]:
@@ -151,14 +146,13 @@ def _tint(canvas: Image, mask: Image, colour: Colour, opacity: float = 0.42) -> 
     part[:] = np.rint(part * (1 - inside) + np.array(colour) * inside).astype(np.uint8)
 
 
-def _outline(canvas: Image, mask: Image, corners: list[int], colour: Colour) -> None:
+def _outline(canvas: Image, mask: Image, label: Label) -> None:
     """The mask's contour, dark-edged to stand out from its own tint, and the thinner box."""
-    long_side = max(canvas.shape[:2])
-    contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    dark, thickness = tuple(value // 2 for value in colour), max(1, round(long_side / 500))
-    cv2.drawContours(canvas, contours, -1, dark, thickness + 1, cv2.LINE_AA)
-    cv2.drawContours(canvas, contours, -1, colour, thickness, cv2.LINE_AA)
     height, width = canvas.shape[:2]
-    left, top, right, bottom = corners
+    contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    dark, thickness = tuple(value // 2 for value in label.colour), max(1, round(max(height, width) / 500))
+    cv2.drawContours(canvas, contours, -1, dark, thickness + 1, cv2.LINE_AA)
+    cv2.drawContours(canvas, contours, -1, label.colour, thickness, cv2.LINE_AA)
+    left, top, right, bottom = (round(value) for value in label.box)
     first, last = (max(left, 0), max(top, 0)), (min(right, width - 1), min(bottom, height - 1))
-    cv2.rectangle(canvas, first, last, colour, max(1, round(long_side / 900)))
+    cv2.rectangle(canvas, first, last, label.colour, max(1, round(max(height, width) / 900)))

@@ -20,7 +20,7 @@ class Label:
     """A text that belongs to a box (x1, y1, x2, y2, in pixels of the picture)."""
 
     text: str
-    box: tuple[float, ...]
+    box: Sequence[float]
     colour: tuple[int, int, int]  # BGR
 
 

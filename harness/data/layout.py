@@ -1,0 +1,32 @@
+"""Where a data set keeps its images and annotations."""
+
+from pathlib import Path
+from typing import Literal
+
+from harness.data.coco import CocoSplit
+from harness.errors import UserError
+
+
+def find_split(
+    root: Path, split: Literal["train", "val"], *, images: str | None = None, annotations: str | None = None
+) -> CocoSplit:
+    """One split of a data set in COCO layout; `images` and `annotations`, relative to root or absolute, go first.
+
+    Else the first that is there of annotations/instances_{split}2017.json and annotations/instances_{split}.json is
+    taken, and of the folders {split}2017, {split} and images.
+    Raises UserError with what was looked for.
+    """
+    files = [annotations] if annotations else [f"annotations/instances_{split}{year}.json" for year in ("2017", "")]
+    folders = [images] if images else [f"{split}2017", split, "images"]
+    found_file = next((root / name for name in files if (root / name).is_file()), None)
+    found_folder = next((root / name for name in folders if (root / name).is_dir()), None)
+    if found_file is None:
+        raise _not_found(root, split, "annotations", "file", files)
+    if found_folder is None:
+        raise _not_found(root, split, "images", "folder", folders)
+    return CocoSplit(images=found_folder, annotations=found_file)
+
+
+def _not_found(root: Path, split: str, setting: str, kind: str, names: list[str]) -> UserError:
+    looked_for = " or ".join(str(root / name) for name in names)
+    return UserError(f"{setting} of {split} not found: no {kind} {looked_for}; put it there or set {setting!r}")

@@ -1,0 +1,68 @@
+"""The marks of a row: why it is not a full, published-form result. One line of text each, shown under the table."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from harness.matrix import PlannedCell
+from harness.recipe import diff
+from harness.reporting.records import Record
+from harness.reporting.rows import Row
+
+
+def marks(row: Row) -> list[str]:
+    """All that keeps a row from standing for its cell; empty for a full result on a GPU."""
+    found = []
+    if row.planned.suffix:
+        found.append(f"`{row.planned.suffix}`, not the cell's own recipe: {_overrides(row.planned)}")
+    if row.planned.shortening:
+        found.append(f"shortened, not a full result: {row.planned.shortening.describe()}")
+    for text, seeds in _by_text(row).items():
+        everywhere = len(seeds) == len(row.runs)
+        found.append(text if everywhere else f"seed {', '.join(map(str, seeds))}: {text}")
+    return found
+
+
+def _overrides(planned: PlannedCell) -> str:
+    changes = diff(planned.cell.recipe(), planned.recipe)
+    return ", ".join(f"{name}={_plain(value)}" for name, (_, value) in changes.items())
+
+
+def _plain(value: Any) -> str:
+    """A recipe value in a few characters: (1333, 800) as 1333x800, true and false as YAML writes them."""
+    if isinstance(value, tuple):
+        pair = len(value) == 2 and all(isinstance(part, int) for part in value)
+        return "x".join(map(str, value)) if pair else f"({', '.join(map(_plain, value))})"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _by_text(row: Row) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for seed, record in row.runs:
+        for text in _run_marks(record):
+            found.setdefault(text, []).append(seed)
+    return found
+
+
+def _run_marks(record: Record | None) -> Iterable[str]:
+    if record is None:
+        yield "queued: no run is recorded yet"
+        return
+    if not record.finished:
+        yield _state(record)
+        return
+    if record.epoch < record.epochs:
+        yield f"partial, not a full result: evaluated after epoch {record.epoch} of {record.epochs}"
+    if record.precision != record.recipe_precision:
+        yield f"ran in {record.precision}, where the recipe says {record.recipe_precision}"
+    if record.hardware is None:
+        yield "trained on hardware that was not recorded"
+    elif record.hardware.kind != "cuda":
+        yield f"trained on a {record.hardware.kind.upper()} ({record.hardware.device}), not on a GPU"
+    if record.dirty:
+        yield f"the code had changes that its commit {record.commit[:10]} lacks"
+
+
+def _state(record: Record) -> str:
+    if record.state == "RUNNING":
+        return f"running, epoch {record.epoch}/{record.epochs}"
+    return record.state.lower() + (f": {record.reason}" if record.reason else "")

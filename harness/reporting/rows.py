@@ -1,0 +1,91 @@
+"""Which records fill which row: a row is a cell of the experiment as its matrix file says today."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from harness.matrix import Experiment, PlannedCell
+from harness.recipe import field_names, to_dict
+from harness.reporting.records import Record, ordered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A planned cell and its run of each seed, or None where no run is recorded."""
+
+    planned: PlannedCell
+    runs: tuple[tuple[int, Record | None], ...]
+
+    @property
+    def finished(self) -> tuple[Record, ...]:
+        """The runs whose numbers the row shows, by seed."""
+        return tuple(record for _, record in self.runs if record and record.finished)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherRun:
+    """A record that fills no row, and why."""
+
+    record: Record
+    why: str
+
+
+def match(experiment: Experiment, records: Iterable[Record]) -> tuple[list[Row], list[OtherRun]]:
+    """The experiment's rows in its order, and the runs that belong to none of them.
+
+    A run fills a row only if name, executed recipe and shortening are what the matrix file says today. Runs of a row
+    whose identity or precision differ are never mixed: those in the recipe's precision go first, then the newest.
+    """
+    rows, others = [], []
+    candidates: dict[str, list[Record]] = {planned.name: [] for planned in experiment.cells}
+    planned_by_name = {planned.name: planned for planned in experiment.cells}
+    for record in ordered(records):
+        why = _misfit(planned_by_name.get(record.name), record, experiment.seeds)
+        if why:
+            others.append(OtherRun(record=record, why=why))
+        else:
+            candidates[record.name].append(record)
+    for planned in experiment.cells:
+        row, left = _fill(planned, candidates[planned.name], experiment.seeds)
+        rows.append(row)
+        others += left
+    return rows, sorted(others, key=lambda other: ordered_key(other.record))
+
+
+def ordered_key(record: Record) -> tuple[str, int, str, str]:
+    """Sorts records by name, seed, key, run."""
+    return record.name, record.seed, record.key, record.run_id
+
+
+def _misfit(planned: PlannedCell | None, record: Record, seeds: tuple[int, ...]) -> str | None:
+    """Why a record cannot fill the row of its name, or None."""
+    if planned is None:
+        return "no such cell in the matrix file"
+    if record.seed not in seeds:
+        return f"seed {record.seed} is not in the matrix file"
+    if record.shortening != planned.shortening.describe():
+        return f"shortening was {record.shortening or 'none'}, is {planned.shortening.describe() or 'none'}"
+    wanted = to_dict(planned.executed)
+    changed = [name for name in field_names() if record.recipe.get(name, wanted[name]) != wanted[name]]
+    changed += [name for name in record.recipe if name not in wanted]
+    return f"the recipe has changed since: {', '.join(changed)}" if changed else None
+
+
+def _fill(planned: PlannedCell, records: list[Record], seeds: tuple[int, ...]) -> tuple[Row, list[OtherRun]]:
+    newest = max(records, key=_preference, default=None)
+    chosen: dict[int, Record] = {}
+    others = []
+    for record in sorted(records, key=_preference, reverse=True):
+        assert newest is not None
+        if record.precision != newest.precision:
+            others.append(OtherRun(record=record, why=f"ran in {record.precision}, the row's runs in {newest.precision}"))
+        elif record.identity != newest.identity:
+            others.append(OtherRun(record=record, why="data, weights or numerics differ from the newest run's"))
+        elif record.seed in chosen:
+            others.append(OtherRun(record=record, why=f"superseded by run {chosen[record.seed].run_id}"))
+        else:
+            chosen[record.seed] = record
+    return Row(planned=planned, runs=tuple((seed, chosen.get(seed)) for seed in seeds)), others
+
+
+def _preference(record: Record) -> tuple[bool, int, str]:
+    return record.precision == record.recipe_precision, record.started, record.run_id

@@ -1,0 +1,1 @@
+"""Carrying out a recipe: the loop, and what it leaves behind."""

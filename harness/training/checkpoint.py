@@ -1,0 +1,74 @@
+"""Checkpoints: plain tensors and numbers, written atomically, read without executing anything."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.errors import UserError
+from harness.files import read_json, replacing, sha256, write_json
+
+KEPT = 2
+"""Checkpoints kept: the newest, and the one before in case the newest turns out unreadable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A checkpoint on disk."""
+
+    path: Path
+    sha256: str
+    epoch: int  # epochs completed
+    step: int  # iterations completed
+
+
+def save(folder: Path, content: Mapping[str, Any], *, epoch: int, iteration: int, step: int) -> Saved:
+    """Write a checkpoint durably, then name it in latest.json; older ones beyond KEPT are removed.
+
+    epoch: epochs completed; iteration: iterations into the next one; step: iterations in all.
+    """
+    name = f"epoch_{epoch}.pth" if iteration == 0 else f"epoch_{epoch}_iter_{iteration}.pth"
+    path = folder / name
+    with replacing(path, durable=True) as temporary:
+        torch.save(dict(content), temporary)
+        digest = sha256(temporary)
+    history = [entry for entry in _history(folder) if entry["file"] != name]
+    entries = [*history, {"file": name, "sha256": digest, "epoch": epoch, "step": step}][-KEPT:]
+    write_json(folder / "latest.json", entries, durable=True)
+    for old in folder.glob("epoch_*.pth"):
+        if old.name not in {entry["file"] for entry in entries}:
+            old.unlink()
+    return Saved(path=path, sha256=digest, epoch=epoch, step=step)
+
+
+def newest(folder: Path) -> Saved | None:
+    """The newest checkpoint whose content is what was written, or None."""
+    for entry in reversed(_history(folder)):
+        path = folder / entry["file"]
+        if path.exists() and sha256(path) == entry["sha256"]:
+            return Saved(path=path, sha256=entry["sha256"], epoch=entry["epoch"], step=entry["step"])
+    return None
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, ours or a published one: tensors and plain data only (weights_only).
+
+    Raises UserError where the file is missing, damaged or would need code to be read.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint") from None
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path}: cannot be read as a checkpoint of plain tensors: {first[:200]}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds no state_dict")
+    return content
+
+
+def _history(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "latest.json"
+    return list(read_json(path)) if path.exists() else []

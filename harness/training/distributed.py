@@ -1,0 +1,129 @@
+"""The processes of one training, however they were started: alone, by torchrun, by SLURM or by submitit."""
+
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from harness.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """This process's place among all, and its device."""
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes the files."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.world > 1:
+            dist.barrier(group=_control())
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says so; all get the same answer. No device is involved."""
+        if self.world == 1:
+            return flag
+        value = torch.tensor([int(flag)])
+        dist.all_reduce(value, op=dist.ReduceOp.MAX, group=_control())
+        return bool(value.item())
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes."""
+        if self.world > 1:
+            dist.all_reduce(values)
+        return values
+
+    def maximum(self, value: float) -> float:
+        """The largest over all processes."""
+        if self.world == 1:
+            return value
+        tensor = torch.tensor([value], dtype=torch.float64)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=_control())
+        return float(tensor.item())
+
+
+def find_ranks(environ: Mapping[str, str] | None = None) -> tuple[int, int, int]:
+    """(rank, world, local rank) as torchrun, SLURM or submitit's local launcher say it in the environment."""
+    env = os.environ if environ is None else environ
+    for names in (
+        ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+        ("SUBMITIT_LOCAL_GLOBALID", "SUBMITIT_LOCAL_NTASKS", "SUBMITIT_LOCAL_LOCALID"),
+        ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+    ):
+        if all(name in env for name in names):
+            rank, world, local = (int(env[name]) for name in names)
+            return rank, world, local
+    return 0, 1, 0
+
+
+def start(*, rendezvous: str | None = None) -> Ranks:
+    """Join the other processes: NCCL with a GPU a process, else gloo.
+
+    rendezvous: an init method such as tcp://host:port; None takes MASTER_ADDR and MASTER_PORT.
+    Raises UserError where there are more processes than GPUs on this machine.
+    """
+    rank, world, local_rank = find_ranks()
+    cuda = torch.cuda.is_available()
+    if cuda and local_rank >= torch.cuda.device_count():
+        raise UserError(
+            f"process {local_rank} of this machine has no GPU of its own: there are {torch.cuda.device_count()}"
+        )
+    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    if world > 1:
+        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+        os.environ.setdefault("MASTER_PORT", "29500")
+        dist.init_process_group(
+            "nccl" if cuda else "gloo",
+            init_method=rendezvous,
+            rank=rank,
+            world_size=world,
+            timeout=timedelta(minutes=30),
+        )
+    return Ranks(rank=rank, world=world, local_rank=local_rank, device=device)
+
+
+def stop() -> None:
+    """Leave the other processes."""
+    if dist.is_initialized():
+        _groups.clear()
+        dist.destroy_process_group()
+
+
+_groups: dict[str, Any] = {}
+
+
+def _control() -> Any:
+    """A gloo group for decisions on the host, so that they never wait for a device."""
+    if "control" not in _groups:
+        _groups["control"] = dist.new_group(backend="gloo") if dist.get_backend() != "gloo" else dist.group.WORLD
+    return _groups["control"]
+
+
+def replicate(model: nn.Module, ranks: Ranks) -> nn.Module:
+    """The model, wrapped to average gradients over all processes where there are several."""
+    if ranks.world == 1:
+        return model
+    ids = [ranks.local_rank] if ranks.device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def without_sync(model: nn.Module) -> AbstractContextManager[None]:
+    """Accumulate gradients without exchanging them."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()

@@ -1,0 +1,40 @@
+"""One iteration: forward and backward over this rank's micro-batches, then one optimiser step."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from harness.structures import Batch
+from harness.training.distributed import Ranks, without_sync
+from harness.training.precision import LossScaler, autocast
+
+
+def iterate(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    optimizer: torch.optim.Optimizer,
+    scaler: LossScaler,
+    *,
+    precision: str,
+    micro_batches: int,
+    ranks: Ranks,
+) -> dict[str, Tensor]:
+    """Train on this rank's micro-batches of one iteration; the means of their losses, unsynchronised.
+
+    micro_batches: of the whole iteration, over all ranks. Gradients are the mean over all of them, whatever the ranks:
+    the arithmetic of the published runs, in which a micro-batch is a GPU.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    totals: dict[str, Tensor] = {}
+    for index, batch in enumerate(batches):
+        moved = batch.to(ranks.device, non_blocking=True)
+        with without_sync(model) if index < len(batches) - 1 else torch.enable_grad():
+            with autocast(precision, ranks.device.type):
+                losses = model(moved)
+            scaler.backward(losses["loss"] * (ranks.world / micro_batches))
+        for name, value in losses.items():
+            part = value.detach() / len(batches)
+            totals[name] = totals[name] + part if name in totals else part
+    scaler.step(optimizer)
+    return totals

@@ -1,0 +1,105 @@
+"""Testing a model on the validation split, with the recipe's protocol."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.data.coco import CocoIndex
+from harness.data.evaluation_images import EvaluationImage, evaluation_images
+from harness.detection.mask_rcnn import MaskRCNN
+from harness.evaluation.coco import Evaluation, evaluate, evaluation_library
+from harness.evaluation.detections import write_detections
+from harness.evaluation.predict import gather_results, predict_split
+from harness.evaluation.speed import Speed, measure_fps
+from harness.files import write_json
+from harness.recipe import Recipe
+from harness.training.checkpoint import Saved
+from harness.training.distributed import Ranks
+from harness.training.precision import autocast
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """A validation split and the protocol for it."""
+
+    index: CocoIndex
+    images: Path
+    annotations: Path
+    recipe: Recipe  # as executed
+    precision: str  # as executed
+    first: int | None = None  # only the first so many images count (a shortened run)
+    workers: int = 0
+
+    def samples(self, ranks: Ranks) -> Iterator[EvaluationImage]:
+        """This rank's share of the images, prepared."""
+        return evaluation_images(
+            self.index,
+            self.images,
+            numbers=range(len(self.index.image_ids))[: self.first],
+            scale=self.recipe.test_scale,
+            channel_order=self.recipe.channel_order,
+            mean=self.recipe.pixel_mean,
+            std=self.recipe.pixel_std,
+            pad_divisor=self.recipe.pad_divisor,
+            rank=ranks.rank,
+            world=ranks.world,
+            workers=self.workers,
+            pin_memory=ranks.device.type == "cuda",
+        )
+
+    @property
+    def image_ids(self) -> list[int]:
+        """The images that count."""
+        return [int(number) for number in self.index.image_ids[: self.first]]
+
+
+def detect(
+    model: MaskRCNN, validation: Validation, ranks: Ranks, progress: Callable[[int], object] | None = None
+) -> list[dict[str, Any]] | None:
+    """COCO rows of all images, on rank 0; None on the others."""
+    rows = predict_split(
+        model,
+        validation.samples(ranks),
+        [int(number) for number in validation.index.category_ids],
+        device=ranks.device,
+        autocast=lambda: autocast(validation.precision, ranks.device.type),
+        progress=progress,
+    )
+    return gather_results(rows, ranks.rank, ranks.world)
+
+
+def score(
+    rows: list[dict[str, Any]], validation: Validation, *, detections: Path, evaluation: Path, checkpoint: Saved
+) -> Evaluation:
+    """Evaluate COCO rows; keep them beside the checkpoint, and the numbers with the digests of both."""
+    meta = {"checkpoint_sha256": checkpoint.sha256, "epoch": checkpoint.epoch, "step": checkpoint.step}
+    digest = write_detections(detections, rows, meta=meta)
+    result = evaluate(validation.annotations, rows, image_ids=validation.image_ids)
+    classes = [
+        {"id": c.category_id, "name": c.name, "instances": c.instances, "bbox": c.bbox_AP, "segm": c.segm_AP}
+        for c in result.per_class
+    ]
+    library = {"library": evaluation_library(), "detections_sha256": digest, "images": result.images}
+    write_json(evaluation, meta | {"numbers": result.numbers, "per_class": classes} | library)
+    return result
+
+
+def speed(model: MaskRCNN, validation: Validation, ranks: Ranks) -> Speed | None:
+    """Frames a second by the published protocol over the validation images; None where there are too few."""
+    if len(validation.image_ids) <= 5:
+        return None
+    return measure_fps(
+        model,
+        validation.samples(Ranks(device=ranks.device)),
+        device=ranks.device,
+        autocast=lambda: autocast(validation.precision, ranks.device.type),
+    )
+
+
+def numbers(evaluation: Evaluation) -> dict[str, Any]:
+    """The fields of a val row."""
+    row: dict[str, Any] = dict(evaluation.numbers)
+    for kind in ("bbox", "segm"):
+        row[f"{kind}_mAP_copypaste"] = evaluation.copypaste(kind)
+    return row

@@ -1,0 +1,28 @@
+"""How messages to a user name values: what was found, what was expected, what may have been meant."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+
+def did_you_mean(found: str, valid: Iterable[str]) -> str:
+    """ ", did you mean 'X'?", or nothing where no valid name is near."""
+    near = difflib.get_close_matches(found, list(valid), n=1, cutoff=0.5)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def listed(values: Iterable[object]) -> str:
+    """'a', 'b' or 'c'; booleans as YAML writes them."""
+    texts = [shown(value) for value in values]
+    return " or ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+
+
+def shown(value: object) -> str:
+    """A value that was found, as a file writes it: nothing, true, 'text', 12; a long one cut to 60 characters."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "a mapping"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

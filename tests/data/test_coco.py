@@ -1,0 +1,155 @@
+"""The index: hand-written cases, faults in one clear line, and the counts of real photos."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from .coco_files import SQUARE, content, write_split
+
+from harness.data.coco import CocoIndex, CocoSplit, annotations_digest, load_index, train_filter
+from harness.data.masks import bitmap
+from harness.errors import UserError
+
+
+def _index(tmp_path: Path, value: Any) -> CocoIndex:
+    return load_index(write_split(tmp_path, value))
+
+
+def test_annotations_are_grouped_by_image_and_categories_sorted_by_id(tmp_path: Path) -> None:
+    index = _index(tmp_path, content())
+    assert index.image_ids.tolist() == [7, 3, 5]
+    assert index.file_names.tolist() == ["seven.png", "three.png", "five.png"]
+    assert index.sizes.tolist() == [[40, 60], [60, 40], [40, 40]]
+    assert index.first.tolist() == [0, 1, 3, 3]
+    assert index.category_ids.tolist() == [9, 20] and index.category_names == ("nine", "twenty")
+    assert index.labels.tolist() == [0, 1, 0]
+    assert index.landscape().tolist() == [True, False, False]  # a square is not wider than high
+
+
+def test_ground_truth_of_an_image(tmp_path: Path) -> None:
+    truth = _index(tmp_path, content()).ground_truth(1)
+    assert truth.boxes.dtype == np.float32
+    assert truth.boxes.tolist() == [[10, 10, 30, 30], [1.5, 2, 4.5, 6.25]]
+    assert truth.labels.tolist() == [1, 0]
+    assert [[part.tolist() for part in parts] for parts in truth.segmentations] == [[SQUARE], [SQUARE]]
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ({}, True),
+        ({"iscrowd": 1}, False),
+        ({"ignore": 1}, False),
+        ({"area": 0}, False),
+        ({"bbox": [10, 10, 0.99, 20]}, False),
+        ({"bbox": [10, 10, 20, 0.5]}, False),
+        ({"bbox": [10, 10, 1, 1]}, True),
+        ({"bbox": [60, 10, 20, 20]}, False),  # begins where the image ends
+        ({"bbox": [-20, 10, 20, 20]}, False),
+        ({"bbox": [59, 10, 20, 20]}, True),  # one pixel inside
+        ({"segmentation": []}, False),
+        ({"segmentation": [[1, 1, 2, 2]]}, False),  # two vertices
+        ({"segmentation": [[1, 1, 2, 2], SQUARE]}, True),
+        ({"segmentation": None}, False),
+    ],
+)
+def test_which_annotations_train(tmp_path: Path, change: dict[str, Any], kept: bool) -> None:
+    value = content()
+    value["annotations"][1].update(change)
+    index = _index(tmp_path, value)
+    assert len(index.ground_truth(0).labels) == int(kept)
+    assert train_filter(index).tolist() == ([0, 1] if kept else [1])
+
+
+def test_small_images_do_not_train(tmp_path: Path) -> None:
+    index = _index(tmp_path, content())
+    assert train_filter(index, min_size=40).tolist() == [0, 1]
+    with pytest.raises(UserError, match="of 3 images, 2 have a usable annotation .* both sides of at least 41 pixels"):
+        train_filter(index, min_size=41)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_rle_is_read(tmp_path: Path, compressed: bool) -> None:
+    mask = np.zeros((40, 60), np.uint8)
+    mask[5:25, 7] = 1  # column 7: 7 * 40 + 5 zeros, 20 ones, and 60 * 40 - 305 zeros
+    rle = {"size": [40, 60], "counts": [285, 20, 2095]}
+    if compressed:
+        rle["counts"] = "m8d0_Q2"  # of the same runs, by pycocotools 2.0
+    value = content()
+    value["annotations"][1]["segmentation"] = rle
+    (segmentation,) = _index(tmp_path, value).ground_truth(0).segmentations
+    assert np.array_equal(bitmap(segmentation, 40, 60), mask)
+
+
+def _without(section: str, key: str) -> dict[str, Any]:
+    value = content()
+    del value[section][1][key]
+    return value
+
+
+def _with(section: str, **fields: Any) -> dict[str, Any]:
+    value = content()
+    value[section][1].update(fields)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([1], "no list 'images'"),
+        ({"images": []}, "no list 'annotations'"),
+        ({"images": [], "annotations": [], "categories": []}, "has no images"),
+        (_without("images", "height"), r"images\[1\]: 'height' is missing"),
+        (_without("annotations", "bbox"), r"annotations\[1\]: 'bbox' is missing"),
+        (_with("annotations", bbox=[1, 2, 3]), r"annotations\[1\]: 'bbox' is not as in COCO"),
+        (_with("annotations", area="big"), r"annotations\[1\]: 'area' is not as in COCO"),
+        (_with("annotations", image_id=4), r"annotations\[1\]: image_id 4 is not among the images"),
+        (_with("annotations", category_id=99), r"annotations\[1\]: category_id 99 is not among the categories"),
+        (_with("annotations", segmentation={"counts": [1]}), r"annotations\[1\]: 'segmentation' is neither"),
+        (_with("annotations", segmentation={"size": [1, 1], "counts": [1]}), r"image's size \[40, 60\]"),
+        (_with("annotations", segmentation=[["a"] * 6]), r"annotations\[1\]: 'segmentation' is neither"),
+        (_with("images", id=7), r"images\[1\]: id 7 occurs twice"),
+        (_with("categories", id=20), r"categories\[1\]: id 20 occurs twice"),
+    ],
+)
+def test_faults_are_one_line_with_file_and_place(tmp_path: Path, value: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        _index(tmp_path, value)
+    assert str(caught.value).startswith(str(tmp_path / "instances.json")) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_counts_of_real_photos(shared: Path, split: str) -> None:
+    root = shared / "data/coco2017_open"
+    index = load_index(CocoSplit(images=root / "images", annotations=root / f"annotations/instances_{split}.json"))
+    stats = json.loads((root / "stats.json").read_text())[split]
+    counted = {
+        "images": len(index.image_ids),
+        "images_without_annotations": int((np.diff(index.first) == 0).sum()),
+        "instances": len(index.labels),
+        "crowd_rle": int(index.crowd.sum()),
+        "categories_present": len(np.unique(index.labels)),
+        "small": int((index.areas[~index.crowd] < 32**2).sum()),
+        "portrait": int((index.sizes[:, 0] > index.sizes[:, 1]).sum()),
+        "max_instances_per_image": int(np.diff(index.first).max()),
+    }
+    assert counted == {key: stats[key] for key in counted}
+    assert len(index.category_names) == 80 and index.category_names[0] == "person"
+    assert len(train_filter(index)) == stats["images"] - stats["images_without_annotations"]
+    assert index.valid.sum() == stats["instances"] - stats["crowd_rle"]
+
+
+def test_digest_is_remembered_until_the_file_changes(tmp_path: Path) -> None:
+    path, cache = tmp_path / "a.json", tmp_path / "cache"
+    path.write_text("abc")
+    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2's example
+    assert annotations_digest(path, cache) == abc
+    (remembered,) = cache.iterdir()
+    remembered.write_text("remembered")
+    assert annotations_digest(path, cache) == "remembered"
+    path.write_text("abcd")
+    assert annotations_digest(path, cache) not in (abc, "remembered")
+    with pytest.raises(UserError, match="No such file"):
+        annotations_digest(tmp_path / "missing.json", cache)
