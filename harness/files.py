@@ -17,9 +17,13 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Give a temporary path in `path`'s folder; on a clean exit it becomes `path`, on an error it is removed.
 
     durable: fsync the file and its folder, so that the content survives a crash of the machine.
+    Raises UserError where the folder cannot be made or written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}; give another folder, or mend this one") from None
     os.close(handle)
     temporary = Path(name)
     try:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from harness import axes, yamlfile
-from harness.cell import Cell, did_you_mean, make_cell
+from harness.cell import Cell, make_cell
+from harness.document import Document, Loc, validate
 from harness.errors import UserError
 from harness.matrix_file import NAME, MatrixFile, Resources, Scalar
 from harness.recipe import FROM_SCRATCH, Recipe, Shortening, field_names, parse_value, shortened, with_overrides
-from harness.yamlfile import Document, Loc, listed
+from harness.wording import did_you_mean, listed, shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +80,8 @@ def load_experiment(path: Path | str) -> Experiment:
     Raises UserError with every mistake of the file, each as file:line:column, what, the expected, the nearest name.
     """
     document = yamlfile.load(Path(path))
-    file = yamlfile.validate(document, MatrixFile)
-    document_ok = not document.mistakes
-    reader = _Reader(document, file if file is not None else _salvage(document))
+    file = validate(document, MatrixFile)
+    reader = _Reader(document, file, sound=not document.mistakes)
     cells = reader.cells()
     planned = tuple(reader.plan(cells))
     tables = reader.tables(planned)
@@ -90,8 +90,9 @@ def load_experiment(path: Path | str) -> Experiment:
         document.mistake(("name",), f"name {name!r} must be letters, digits, '.', '_' or '-', at most 64")
     if len(set(reader.file.seeds)) != len(reader.file.seeds):
         document.mistake(("seeds",), f"seeds {reader.file.seeds} repeat")
-    if document_ok and not document.mistakes and not cells:
-        document.mistake((), "the matrix has no cells: give axes, paired or include")
+    if not document.mistakes and not cells:
+        text = "everything is excluded" if reader.file.exclude else "give axes, paired or include"
+        document.mistake((), f"the matrix has no cells: {text}")
     document.raise_mistakes()
     return Experiment(
         name=name,
@@ -103,18 +104,13 @@ def load_experiment(path: Path | str) -> Experiment:
     )
 
 
-def _salvage(document: Document) -> MatrixFile:
-    """The parts of a broken file that fit the schema, so that their own mistakes are reported too."""
-    tree = yamlfile.plain(document.tree)
-    kept: dict[str, Any] = {}
-    for key in MatrixFile.model_fields:
-        if key in tree:
-            try:
-                MatrixFile.model_validate({key: tree[key]})
-            except ValueError:
-                continue
-            kept[key] = tree[key]
-    return MatrixFile.model_validate(kept)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layer:
+    """One block of recipe overrides, parsed."""
+
+    loc: Loc
+    values: dict[str, Any]
+    label: str
 
 
 @dataclass(slots=True)
@@ -123,6 +119,7 @@ class _Reader:
 
     document: Document
     file: MatrixFile
+    sound: bool  # the cells are those that the file means, so that "matches no cell" is no consequence of a mistake
     origin: dict[Cell, Loc] = field(default_factory=dict)
 
     def cells(self) -> list[Cell]:
@@ -137,11 +134,12 @@ class _Reader:
                 hit[index] = True
             if cell and not hits:
                 found[cell] = None
-        for index, entry in enumerate(excluded):
-            if entry and not hit[index]:
-                self.document.mistake(("exclude", index), "this exclude entry matches no cell")
         for index, included in enumerate(self.file.include):
             found.update(dict.fromkeys(self._expand(("include", index), included)))
+        self.sound = self.sound and not self.document.mistakes
+        for index, entry in enumerate(excluded):
+            if self.sound and entry and not hit[index]:
+                self.document.mistake(("exclude", index), "this exclude entry matches no cell")
         return list(found)
 
     def _product(self) -> Iterator[dict[str, Scalar]]:
@@ -157,6 +155,8 @@ class _Reader:
 
     def _zipped(self, loc: Loc, block: Mapping[str, list[Scalar]]) -> Iterator[dict[str, Scalar]]:
         lengths = {name: len(values) for name, values in block.items()}
+        if not lengths:
+            self.document.mistake(loc, "a paired block needs at least one axis")
         if len(set(lengths.values())) > 1:
             text = ", ".join(f"{name} has {length}" for name, length in lengths.items())
             self.document.mistake(loc, f"paired axes need lists of equal length: {text}")
@@ -213,9 +213,8 @@ class _Reader:
             axis.value(value)  # type: ignore[arg-type]
         except KeyError:
             valid = [entry.key for entry in axis.values]
-            found = str(value).lower() if isinstance(value, bool) else repr(value)
             near = did_you_mean(str(value), [key for key in valid if isinstance(key, str)])
-            self.document.mistake(loc, f"unknown {axis.name} {found}{near}; expected {listed(valid)}")
+            self.document.mistake(loc, f"unknown {axis.name} {shown(value)}{near}; expected {listed(valid)}")
             return False
         return True
 
@@ -227,59 +226,54 @@ class _Reader:
             self.document.mistake(loc, "an exclude entry needs at least one axis")
         return checked if len(checked) == len(names) and all(checked.values()) else {}
 
-    def plan(self, cells: list[Cell]) -> Iterator[PlannedCell]:
-        shared, label = self._fields(("recipe",), self.file.recipe)
-        steps = [self._fields(("overrides", i, "recipe"), o.recipe) for i, o in enumerate(self.file.overrides)]
-        resources = [
-            self._resources(("overrides", i, "resources"), o.resources) for i, o in enumerate(self.file.overrides)
-        ]
-        used = [False] * len(self.file.overrides)
+    def plan(self, cells: list[Cell]) -> list[PlannedCell]:
+        blocks = [(("overrides", index, "recipe"), entry) for index, entry in enumerate(self.file.overrides)]
+        layers = [self._layer(loc, entry.recipe) for loc, entry in blocks]
+        shared = self._layer(("recipe",), self.file.recipe)
+        planned: list[PlannedCell] = []
+        refused: dict[tuple[Loc, str], list[str]] = {}  # (place, why) -> names of cells
         for cell in cells:
-            layers, asked = [(shared, label)], self.file.resources.model_dump()
-            for index, override in enumerate(self.file.overrides):
-                if _matches(override.cells, cell.name):
-                    used[index] = True
-                    layers.append(steps[index])
-                    asked.update(resources[index])
-            planned = self._planned(cell, layers, Resources.model_validate(asked))
-            if planned is not None:
-                yield planned
-        for index, hit in enumerate(used):
-            if cells and not hit:
+            hits = [index for index, (_, entry) in enumerate(blocks) if _matches(entry.cells, cell.name)]
+            asked = self.file.resources.model_dump()
+            for index in hits:
+                asked.update(blocks[index][1].resources.model_dump(exclude_unset=True))
+            outcome = self._planned(cell, [shared, *(layers[index] for index in hits)], Resources(**asked))
+            if isinstance(outcome, PlannedCell):
+                planned.append(outcome)
+            else:
+                refused.setdefault(outcome, []).append(cell.name)
+        for (loc, why), names in refused.items():
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            self.document.mistake(loc, f"{why} ({names[0]}{more})")
+        for index, (_, entry) in enumerate(blocks):
+            if self.sound and not any(_matches(entry.cells, cell.name) for cell in cells):
                 self.document.mistake(("overrides", index, "cells"), "this pattern matches no cell of the matrix")
+        return planned
 
-    def _planned(
-        self, cell: Cell, layers: list[tuple[dict[str, Any], str]], resources: Resources
-    ) -> PlannedCell | None:
-        base, suffix = cell.recipe(), ""
-        merged: dict[str, Any] = {}
-        for values, label in layers:
-            changed = {name: value for name, value in values.items() if getattr(base, name) != value}
-            merged.update(values)
-            if changed:
-                suffix += (
-                    f"+{label}" if label else "".join(f"+{name}={_short(value)}" for name, value in changed.items())
-                )
+    def _planned(self, cell: Cell, layers: list[_Layer], resources: Resources) -> PlannedCell | tuple[Loc, str]:
+        """The cell with its layers of overrides, a later one above an earlier; or the place and reason of a refusal."""
+        base = cell.recipe()
+        merged = {name: value for layer in layers for name, value in layer.values.items()}
         try:
             recipe = with_overrides(base, merged)
         except UserError as error:
-            self.document.mistake(("recipe",) if self.file.recipe else self.origin[cell], f"{cell.name}: {error}")
-            return None
+            return next((layer.loc for layer in reversed(layers) if layer.values), self.origin[cell]), str(error)
         if recipe.pretrained == axes.MISSING_WEIGHTS:
-            text = (
-                f"{cell.name}: no pretrained weights exist for it: exclude it, or override pretrained: {FROM_SCRATCH}"
-            )
-            self.document.mistake(self.origin[cell], text)
-            return None
-        shortening = Shortening(**self.file.shorten.model_dump())
-        return PlannedCell(cell=cell, recipe=recipe, suffix=suffix, shortening=shortening, resources=resources)
+            why = f"no pretrained weights exist for this cell: exclude it, or override pretrained: {FROM_SCRATCH}"
+            return self.origin[cell], why
+        return PlannedCell(
+            cell=cell,
+            recipe=recipe,
+            suffix=_suffix(base, layers),
+            shortening=Shortening(**self.file.shorten.model_dump()),
+            resources=resources,
+        )
 
-    def _fields(self, loc: Loc, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-        """Recipe fields, parsed, and the label of their block."""
+    def _layer(self, loc: Loc, given: Mapping[str, Any]) -> _Layer:
         values = dict(given)
         label = values.pop("label", "")
         if not isinstance(label, str) or (label and not NAME.fullmatch(label)):
-            self.document.mistake((*loc, "label"), f"label {label!r} must be letters, digits, '.', '_' or '-'")
+            self.document.mistake((*loc, "label"), f"label {shown(label)} must be letters, digits, '.', '_' or '-'")
         parsed: dict[str, Any] = {}
         for name, value in values.items():
             try:
@@ -291,22 +285,7 @@ class _Reader:
                 self.document.mistake((*loc, name), text, key=True)
             except ValueError as error:
                 self.document.mistake((*loc, name), str(error))
-        return parsed, str(label)
-
-    def _resources(self, loc: Loc, given: Mapping[str, Any]) -> dict[str, Any]:
-        valid = Resources.model_fields
-        kept: dict[str, Any] = {}
-        for name, value in given.items():
-            if name not in valid:
-                text = f"unknown key {name!r}{did_you_mean(name, valid)}; expected {listed(valid)}"
-                self.document.mistake((*loc, name), text, key=True)
-                continue
-            try:
-                Resources.model_validate({name: value})
-                kept[name] = value
-            except ValueError:
-                self.document.mistake((*loc, name), f"{name} is {value!r}, expected a whole number in range")
-        return kept
+        return _Layer(loc=loc, values=parsed, label=str(label))
 
     def tables(self, planned: tuple[PlannedCell, ...]) -> tuple[Table, ...]:
         tables = []
@@ -317,10 +296,10 @@ class _Reader:
                 rows = [entry for entry in planned if _selects(checked, entry.cell.point)]
             else:
                 patterns = [table.cells] if isinstance(table.cells, str) else table.cells
-                rows = list(dict.fromkeys(e for pattern in patterns for e in planned if _matches(pattern, e.cell.name)))
-            if planned and not rows and not self.document.mistakes:
+                rows = [entry for pattern in patterns for entry in planned if _matches(pattern, entry.cell.name)]
+            if self.sound and not rows and not self.document.mistakes:
                 self.document.mistake(loc, f"table {table.title!r} selects no cell of the matrix")
-            tables.append(Table(title=table.title, rows=tuple(entry.name for entry in rows)))
+            tables.append(Table(title=table.title, rows=tuple(dict.fromkeys(entry.name for entry in rows))))
         return tuple(tables)
 
 
@@ -330,6 +309,18 @@ def _selects(entry: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
 
 def _matches(patterns: str | list[str], name: str) -> bool:
     return any(fnmatch.fnmatchcase(name, p) for p in ([patterns] if isinstance(patterns, str) else patterns))
+
+
+def _suffix(base: Recipe, layers: list[_Layer]) -> str:
+    """What the layers change in the recipe, each field told by the last layer that sets it: "+lr=0.01", "+demo"."""
+    last = {name: index for index, layer in enumerate(layers) for name in layer.values}
+    texts: dict[str, None] = {}
+    for index, layer in enumerate(layers):
+        own = {name: value for name, value in layer.values.items() if last[name] == index}
+        changed = [f"{name}={_short(value)}" for name, value in own.items() if getattr(base, name) != value]
+        if changed:
+            texts.update(dict.fromkeys([layer.label] if layer.label else changed))
+    return "".join(f"+{text}" for text in texts)
 
 
 def _short(value: Any) -> str:

@@ -96,7 +96,9 @@ class Recipe:
     roi_sampling_ratio: CountOrNone = _f(0, "roi", "RoIAlign samples a bin and side; 0: adaptive")
     box_roi_size: Count = _f(7, "roi", "RoIAlign output for boxes")
     box_fc_channels: Count = _f(1024, "roi", "width of the two shared layers of the box head")
-    box_target_stds: tuple[Positive, Positive, Positive, Positive] = _f((0.1, 0.1, 0.2, 0.2), "roi", "of the box deltas")
+    box_target_stds: tuple[Positive, Positive, Positive, Positive] = _f(
+        (0.1, 0.1, 0.2, 0.2), "roi", "of the box deltas"
+    )
     mask_roi_size: Count = _f(14, "roi", "RoIAlign output for masks; predicted at twice this")
     mask_channels: Count = _f(256, "roi", "width of the mask head's convolutions")
     mask_convs: CountOrNone = _f(4, "roi", "convolutions of the mask head")

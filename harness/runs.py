@@ -203,9 +203,11 @@ class RunState:
     progress: str = ""  # such as "epoch 3/12"
 
 
-def write_state(paths: RunPaths, state: State, *, attempt: int, reason: str = "", progress: str = "") -> None:
-    """Say where the run stands, in the name of this process."""
-    me = psutil.Process()
+def write_state(
+    paths: RunPaths, state: State, *, attempt: int, reason: str = "", progress: str = "", pid: int | None = None
+) -> None:
+    """Say where the run stands, in the name of this process (or of process `pid` of this host)."""
+    me = psutil.Process(pid)
     value = RunState(
         state=state,
         attempt=attempt,

@@ -12,8 +12,13 @@ def did_you_mean(found: str, valid: Iterable[str]) -> str:
 
 def listed(values: Iterable[object]) -> str:
     """'a', 'b' or 'c'; booleans as YAML writes them."""
-    texts = [shown(value) for value in values]
-    return " or ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+    return joined(shown(value) for value in values)
+
+
+def joined(texts: Iterable[str]) -> str:
+    """a, b or c."""
+    parts = list(texts)
+    return " or ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def shown(value: object) -> str:

@@ -246,7 +246,7 @@ def _file_faults(
 def _image_fault(path: Path, image: dict[str, Any]) -> Fault | None:
     content = path.read_bytes()
     start = next((start for start in _ENDINGS if content.startswith(start)), b"")
-    # The decoder fills up a truncated file in grey without a word; some cameras write a little after the end.
+    # Decoders may fill up a truncated file in grey without a word; some cameras write a little after the end.
     complete = _ENDINGS.get(start, b"") in content[-1024:]
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content and complete else None
     if pixels is None:

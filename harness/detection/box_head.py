@@ -36,12 +36,12 @@ class BoxHead(nn.Module):
 
     def init_weights(self) -> None:
         """Xavier-uniform shared layers, Normal(0, 0.01) classifier, Normal(0, 0.001) regressor, zero biases."""
-        for layer in self.shared_fcs:
-            nn.init.xavier_uniform_(layer.weight)
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
         nn.init.normal_(self.fc_cls.weight, std=0.01)
         nn.init.normal_(self.fc_reg.weight, std=0.001)
-        for layer in (*self.shared_fcs, self.fc_cls, self.fc_reg):
-            nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """features: K x C x size x size -> logits K x (classes + 1), deltas K x 4 classes."""

@@ -23,7 +23,9 @@ def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
     Empty unions count as 1e-6 px^2, so that two empty boxes overlap by 0.
     """
     first, second = first.unsqueeze(-2), second.unsqueeze(-3)
-    width = torch.minimum(first[..., 2], second[..., 2]).sub_(torch.maximum(first[..., 0], second[..., 0])).clamp_(min=0)
+    width = (
+        torch.minimum(first[..., 2], second[..., 2]).sub_(torch.maximum(first[..., 0], second[..., 0])).clamp_(min=0)
+    )
     height = torch.minimum(first[..., 3], second[..., 3]).sub_(torch.maximum(first[..., 1], second[..., 1]))
     intersection = width.mul_(height.clamp_(min=0))
     union = (area(first) + area(second)).sub_(intersection).clamp_(min=1e-6)

@@ -49,14 +49,19 @@ def select_instances(
     if nms_frame == "original":
         boxes = boxes / scale
     score = scores[rows, labels]
-    if len(boxes):
-        moved = offset_boxes(boxes, labels, torch.ones_like(labels, dtype=torch.bool))
-        keep = nms(moved, score, nms_iou)[:max_detections]
-        boxes, score, labels = boxes[keep], score[keep], labels[keep]
-    resized = boxes * scale if nms_frame == "original" else boxes
+    keep = suppress_by_class(boxes, score, labels, iou=nms_iou)[:max_detections]
+    boxes = boxes[keep]
     return Instances(
-        resized=resized,
+        resized=boxes * scale if nms_frame == "original" else boxes,
         original=boxes if nms_frame == "original" else boxes / scale,
-        scores=score,
-        labels=labels,
+        scores=score[keep],
+        labels=labels[keep],
     )
+
+
+def suppress_by_class(boxes: Tensor, scores: Tensor, labels: Tensor, *, iou: float) -> Tensor:
+    """Indices of the boxes (N x 4) that no better one of their class overlaps by more than `iou`, best score first."""
+    if not len(boxes):
+        return labels
+    kept: Tensor = nms(offset_boxes(boxes, labels, torch.ones_like(labels, dtype=torch.bool)), scores, iou)
+    return kept

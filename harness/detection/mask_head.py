@@ -1,6 +1,7 @@
 """Mask branch: a small fully convolutional network on each region (He et al. 2017)."""
 
 from collections import OrderedDict
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ class MaskHead(nn.Module):
         self.convs = nn.ModuleList(
             # The published keys are convs.N.conv.
             nn.Sequential(OrderedDict(conv=nn.Conv2d(before, after, 3, padding=1), relu=nn.ReLU(inplace=True)))
-            for before, after in zip(widths, widths[1:], strict=False)
+            for before, after in pairwise(widths)
         )
         self.upsample = nn.ConvTranspose2d(widths[-1], conv_width, 2, stride=2)
         self.conv_logits = nn.Conv2d(conv_width, num_classes, 1)
@@ -25,9 +26,8 @@ class MaskHead(nn.Module):
     def init_weights(self) -> None:
         """Kaiming-normal (fan out, ReLU) weights, zero biases."""
         for layer in self.modules():
-            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.bias is not None:
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-                assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor) -> Tensor:

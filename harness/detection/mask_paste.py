@@ -27,7 +27,8 @@ def paste_crops(
 ) -> list[tuple[Tensor, int, int]]:
     """Each mask as a bool crop with its position (crop, x, y): the box and a pixel around it, within the image.
 
-    Bilinear, pixel centres at +0.5: equal to sampling the whole image, outside the crop all is below any threshold > 0.
+    Bilinear, pixel centres at +0.5. Beyond the box all is below 0.5, so for thresholds from there on the result is that
+    of sampling the whole image.
     """
     low = (boxes[:, :2].floor() - 1).clamp(min=0).long()
     bounds = torch.tensor([width, height])
@@ -56,7 +57,7 @@ def encode_crop(crop: Tensor, *, x: int, y: int, height: int, width: int) -> Rle
 
 
 def _grid(start: int, stop: int, low: Tensor, high: Tensor) -> Tensor:
-    """Positions of the pixels start .. stop - 1 within low .. high, as grid_sample counts: -1 .. 1; 0 in an empty box."""
+    """Pixels start .. stop - 1 in grid_sample's coordinates: -1 at `low`, 1 at `high`; 0 in an empty box."""
     centers = torch.arange(start, stop, dtype=torch.float32) + 0.5
     grid = (centers - low) / (high - low) * 2 - 1
     return torch.where(torch.isinf(grid), 0, grid)

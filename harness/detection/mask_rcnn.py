@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.detection.fpn import FPN
 from harness.detection.inference import Instances, NmsFrame, select_instances
 from harness.detection.mask_head import of_class
 from harness.detection.mask_paste import paste_rles
+from harness.detection.resnet import ResNet
 from harness.detection.roi_head import RoIHead
 from harness.detection.rpn import Proposals, RPNHead
 from harness.structures import Batch, Detections, Polygons
@@ -26,8 +28,8 @@ class MaskRCNN(nn.Module):
     def __init__(
         self,
         *,
-        backbone: nn.Module,
-        neck: nn.Module,
+        backbone: ResNet,
+        neck: FPN,
         rpn_head: RPNHead,
         roi_head: RoIHead,
         score_threshold: float = 0.05,
@@ -46,8 +48,10 @@ class MaskRCNN(nn.Module):
 
     def init_weights(self) -> None:
         """Every part's own initialisation; a pretrained backbone is loaded after it."""
-        for part in (self.backbone, self.neck, self.rpn_head, self.roi_head):
-            part.init_weights()
+        self.backbone.init_weights()
+        self.neck.init_weights()
+        self.rpn_head.init_weights()
+        self.roi_head.init_weights()
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """P2 .. P6 of images (B x 3 x H x W)."""
@@ -79,9 +83,7 @@ class MaskRCNN(nn.Module):
         return losses
 
     @torch.inference_mode()
-    def detect(
-        self, images: Tensor, sizes: Tensor, original_sizes: Tensor, scale_factors: Tensor
-    ) -> list[Detections]:
+    def detect(self, images: Tensor, sizes: Tensor, original_sizes: Tensor, scale_factors: Tensor) -> list[Detections]:
         """Detections of each image, on the CPU.
 
         images: B x 3 x H x W, normalised and padded; sizes, original_sizes: B x 2 (height, width) of the resized
@@ -95,7 +97,7 @@ class MaskRCNN(nn.Module):
         return [
             self._detections(found, masks, height=height, width=width)
             for found, masks, (height, width) in zip(
-                instances, probabilities.split(counts), original_sizes.tolist(), strict=True
+                instances, probabilities.split_with_sizes(counts), original_sizes.tolist(), strict=True
             )
         ]
 
@@ -107,7 +109,7 @@ class MaskRCNN(nn.Module):
         boxes = proposals.boxes[images, slots]
         logits, deltas = self.roi_head.bbox_head(self.roi_head.box_features(features, boxes, images))
         counts = proposals.valid.sum(dim=1).tolist()
-        parts = [part.split(counts) for part in (logits.float().softmax(dim=1), deltas.float(), boxes)]
+        parts = [part.split_with_sizes(counts) for part in (logits.float().softmax(dim=1), deltas.float(), boxes)]
         return [
             select_instances(
                 *image,
@@ -150,4 +152,6 @@ def _with_a_slot(batch: Batch) -> Batch:
         )
     else:
         padded = F.pad(masks, (0, 0, 0, 0, 0, 1))
-    return replace(batch, boxes=F.pad(batch.boxes, (0, 0, 0, 1)), labels=F.pad(batch.labels, (0, 1), value=-1), masks=padded)
+    return replace(
+        batch, boxes=F.pad(batch.boxes, (0, 0, 0, 1)), labels=F.pad(batch.labels, (0, 1), value=-1), masks=padded
+    )

@@ -8,9 +8,7 @@ from harness.detection.polygons import rasterize
 from harness.structures import Polygons
 
 
-def mask_targets(
-    masks: Tensor | Polygons, *, boxes: Tensor, images: Tensor, slots: Tensor, size: int
-) -> Tensor:
+def mask_targets(masks: Tensor | Polygons, *, boxes: Tensor, images: Tensor, slots: Tensor, size: int) -> Tensor:
     """Targets of K regions, K x size x size bool.
 
     masks: of a batch (see structures.Batch); boxes: K x 4; images, slots: K, whose mask to take.
@@ -24,7 +22,7 @@ def bitmap_targets(masks: Tensor, *, boxes: Tensor, images: Tensor, slots: Tenso
     """RoIAlign of the 0/1 bitmap (B x G x H x W) at each box, >= 0.5."""
     source = (images * masks.shape[1] + slots)[:, None].to(boxes.dtype)
     flat = masks.flatten(0, 1)[:, None].to(boxes.dtype)
-    mean = roi_align(flat, torch.cat([source, boxes], dim=1), size, 1.0, sampling_ratio=0, aligned=True)
+    mean: Tensor = roi_align(flat, torch.cat([source, boxes], dim=1), size, 1.0, sampling_ratio=0, aligned=True)
     return mean.squeeze(1) >= 0.5
 
 

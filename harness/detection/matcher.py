@@ -32,12 +32,12 @@ def match(
     iou = pairwise_iou(gt_boxes, candidates)  # B x G x N
     iou.masked_fill_(~valid[:, None], -1)
     best, index = iou.max(dim=1)
-    matches = torch.where(best >= positive_iou, index, IGNORED)
+    matches = index.masked_fill(best < positive_iou, IGNORED)
     matches.masked_fill_((best >= 0) & (best < negative_iou), BACKGROUND)
     if low_quality:
         gt_best = iou.amax(dim=2, keepdim=True)
         tied = (iou == gt_best) & (gt_best >= min_positive_iou) & gt_valid[:, :, None]
         slots = torch.arange(1, gt_boxes.shape[1] + 1, device=iou.device, dtype=torch.int16)[:, None]
-        last = (tied * slots).amax(dim=1) - 1  # B x N; -1 where no ground truth claims the candidate
-        matches = torch.where(last >= 0, last.long(), matches)
+        last = (tied * slots).amax(dim=1).long() - 1  # B x N; -1 where no ground truth claims the candidate
+        matches = torch.where(last >= 0, last, matches)
     return matches.masked_fill_(~valid, IGNORED)

@@ -26,14 +26,12 @@ def batched_nms(
     one_call: all images and levels in one call, for a device that has to be waited for at each; images are set apart
     in float64, which leaves the float32 offsets as they are. Otherwise one call an image and level: fewer pairs.
     """
-    levels = torch.cat([
-        boxes.new_full((size,), level, dtype=torch.long) for level, size in enumerate(level_sizes)
-    ])
+    levels = torch.cat([boxes.new_full((size,), level, dtype=torch.long) for level, size in enumerate(level_sizes)])
     moved = offset_boxes(boxes, levels, valid)
     if one_call:
         return _survivors_in_one_call(moved, scores, valid, iou=iou)
-    groups = zip(moved.split(level_sizes, dim=1), scores.split(level_sizes, dim=1), valid.split(level_sizes, dim=1), strict=True)
-    return torch.cat([_survivors_of_level(*group, iou=iou) for group in groups], dim=1)
+    by_level = zip(*(values.split_with_sizes(level_sizes, dim=1) for values in (moved, scores, valid)), strict=True)
+    return torch.cat([_survivors_of_level(*level, iou=iou) for level in by_level], dim=1)
 
 
 def _survivors_of_level(boxes: Tensor, scores: Tensor, valid: Tensor, *, iou: float) -> Tensor:
@@ -45,10 +43,10 @@ def _survivors_of_level(boxes: Tensor, scores: Tensor, valid: Tensor, *, iou: fl
 
 
 def _survivors_in_one_call(moved: Tensor, scores: Tensor, valid: Tensor, *, iou: float) -> Tensor:
-    """B x N bool. Invalid boxes shrink to a point beyond all others, where they suppress none but themselves."""
+    """B x N bool. Invalid boxes shrink to a point outside of all others, where they suppress none."""
     span = moved.amax().double() + 1
     images = torch.arange(len(moved), device=moved.device, dtype=torch.float64)[:, None, None]
-    apart = torch.where(valid[..., None], moved.double() + images * span, -1.0).flatten(0, 1)
+    apart = (moved.double() + images * span).masked_fill(~valid[..., None], -1).flatten(0, 1)
     kept = nms(apart, scores.double().flatten(), iou)
     keep = torch.zeros(valid.numel(), dtype=torch.bool, device=valid.device).index_fill_(0, kept, True)
     return keep.view_as(valid) & valid

@@ -10,7 +10,7 @@ UPSAMPLING = 5
 def rasterize(edges: Tensor, parts: Tensor, *, height: int, width: int) -> Tensor:
     """Bitmaps of K instances, K x height x width bool; even-odd within a part, parts united.
 
-    edges: K x V x 4 float64 (x1, y1, x2, y2), in pixels of the bitmap, closed within each part and possibly far outside;
+    edges: K x V x 4 float64 (x1, y1, x2, y2), in pixels of the bitmap or outside of it, closed within each part.
     parts: K x V int64, -1 in padding.
 
     A column's pixels are decided where the discretised outline passes from the left of the column's centre to its right
@@ -19,13 +19,13 @@ def rasterize(edges: Tensor, parts: Tensor, *, height: int, width: int) -> Tenso
     rows, crosses = _crossings(edges, width=width, height=height)  # K x width x V
     # Within a part and column the crossings are even in number, so that ordering them by (part, row) alternates
     # between entering and leaving, and the united parts are where more were entered than left.
-    key = torch.where(crosses & (parts >= 0)[:, None], parts[:, None] * (height + 1) + rows, _UNUSED)
+    key = (parts[:, None] * (height + 1) + rows).masked_fill(~crosses | (parts < 0)[:, None], _UNUSED)
     key = key.to(torch.int32).sort(dim=2).values
     step = torch.ones(key.shape[2], dtype=torch.int32, device=key.device)
     step[1::2] = -1
     used = key != _UNUSED
     depth = torch.zeros(*key.shape[:2], height + 1, dtype=torch.int32, device=key.device)
-    depth.scatter_add_(2, torch.where(used, key % (height + 1), height).long(), step.expand_as(key) * used)
+    depth.scatter_add_(2, (key % (height + 1)).masked_fill(~used, height).long(), step.expand_as(key) * used)
     return (depth.cumsum(dim=2) > 0)[..., :height].transpose(1, 2)
 
 

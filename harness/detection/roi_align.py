@@ -10,7 +10,7 @@ from harness.detection.boxes import area
 
 
 def roi_levels(boxes: Tensor, *, finest_scale: float, levels: int) -> Tensor:
-    """Pyramid level of each box, ... x 4 -> ... int64: boxes below 2 * finest_scale pixels on level 0, then one an octave."""
+    """Pyramid level of each box (... x 4 -> ... int64): 0 below 2 * finest_scale pixels, then one more an octave."""
     scale = area(boxes).clamp(min=0).sqrt()
     return (scale / finest_scale + 1e-6).log2().floor().clamp(min=0, max=levels - 1).long()
 
@@ -32,15 +32,17 @@ def pyramid_roi_align(
     features: B x C x h x w each, finest first, `strides` pixels between positions; boxes: K x 4; images: K.
     sampling_ratio: samples a bin and axis, 0 for as many as there are feature positions.
 
-    compact: gather each level's boxes, which waits for the device. Otherwise every level takes all boxes, those of other
-    levels shrunk to nothing: they cost a launch and the writing of zeros.
+    compact: gather each level's boxes, which waits for the device. Otherwise every level takes all boxes, with those of
+    other levels shrunk to nothing: they cost the writing of zeros.
     """
     levels = roi_levels(boxes, finest_scale=finest_scale, levels=len(features))
     rois = torch.cat([images[:, None].to(boxes.dtype), boxes], dim=1)
 
     def align(level: int, chosen: Tensor) -> Tensor:
-        scale = 1 / strides[level]
-        return roi_align(features[level], chosen, size, scale, sampling_ratio=sampling_ratio, aligned=aligned)
+        aligned_features: Tensor = roi_align(
+            features[level], chosen, size, 1 / strides[level], sampling_ratio=sampling_ratio, aligned=aligned
+        )
+        return aligned_features
 
     if compact:
         order = [(levels == level).nonzero().squeeze(1) for level in range(len(features))]

@@ -107,7 +107,7 @@ class RoIHead(nn.Module):
         candidates = proposals.boxes
         if self.add_gt:
             own = torch.arange(batch.boxes.shape[1], device=matches.device).expand_as(gt_valid)
-            matches = torch.cat([torch.where(gt_valid, own, IGNORED), matches], dim=1)
+            matches = torch.cat([own.masked_fill(~gt_valid, IGNORED), matches], dim=1)
             candidates = torch.cat([batch.boxes, candidates], dim=1)
         samples = sample(
             matches,
@@ -124,7 +124,7 @@ class RoIHead(nn.Module):
             images=rows,
             gt_slots=gt_slots,
             gt_boxes=batch.boxes[rows, gt_slots],
-            labels=torch.where(samples.positive, batch.labels[rows, gt_slots], self.bbox_head.num_classes),
+            labels=batch.labels[rows, gt_slots].masked_fill(~samples.positive, self.bbox_head.num_classes),
             positive=samples.positive,
             valid=samples.valid,
         )

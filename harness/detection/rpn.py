@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,14 @@ class Proposals:
     scores: Tensor  # B x P float32: 0 .. 1
     valid: Tensor  # B x P bool
 
+    @classmethod
+    def of(cls, boxes: Sequence[Tensor]) -> Self:
+        """Given boxes (P_b x 4 an image), all with score 1."""
+        padded = nn.utils.rnn.pad_sequence(list(boxes), batch_first=True)
+        counts = torch.tensor([len(image) for image in boxes], device=padded.device)
+        valid = torch.arange(padded.shape[1], device=padded.device) < counts[:, None]
+        return cls(boxes=padded, scores=valid.to(padded.dtype), valid=valid)
+
 
 class RPNHead(nn.Module):
     """Objectness and box deltas of every anchor; the losses of a sample of them; proposals.
@@ -36,6 +45,7 @@ class RPNHead(nn.Module):
     nms_iou, max_proposals: suppression threshold within a level; proposals an image, of all levels together.
     pad_divisor: an image's own padding (recipes: to multiples of 32); anchors beyond it take no part in the losses.
     choose: the choice among candidates, random unless a test says otherwise.
+    compact: suppress each image and level by itself, which waits for the device each time; None: on a CPU only.
     """
 
     def __init__(
@@ -57,6 +67,7 @@ class RPNHead(nn.Module):
         max_proposals: int = 1000,
         pad_divisor: int = 32,
         choose: Choice = random_choice,
+        compact: bool | None = None,
     ) -> None:
         super().__init__()
         self.anchors = AnchorGenerator(scale=anchor_scale, ratios=ratios, strides=strides)
@@ -67,13 +78,14 @@ class RPNHead(nn.Module):
         self.samples, self.positive_fraction, self.choose = samples, positive_fraction, choose
         self.nms_pre_train, self.nms_pre_test = nms_pre_train, nms_pre_test
         self.nms_iou, self.max_proposals = nms_iou, max_proposals
-        self.pad_divisor = pad_divisor
+        self.pad_divisor, self.compact = pad_divisor, compact
 
     def init_weights(self) -> None:
         """Normal(0, 0.01) weights, zero biases."""
-        for conv in (self.rpn_conv, self.rpn_cls, self.rpn_reg):
-            nn.init.normal_(conv.weight, std=0.01)
-            nn.init.zeros_(conv.bias)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                nn.init.normal_(layer.weight, std=0.01)
+                nn.init.zeros_(layer.bias)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Logits (B x A x h x w) and deltas (B x 4A x h x w) of each level, A anchors a position."""
@@ -146,16 +158,14 @@ class RPNHead(nn.Module):
         nms_pre = self.nms_pre_train if self.training else self.nms_pre_test
         shapes = [(level.shape[2], level.shape[3]) for level in logits]
         scores, boxes = [], []
-        for anchors, logit, delta in zip(
-            self.anchors(shapes), _flat_logits(logits), _flat_deltas(deltas), strict=True
-        ):
+        for anchors, logit, delta in zip(self.anchors(shapes), _flat_logits(logits), _flat_deltas(deltas), strict=True):
             score, index = logit.float().sigmoid().topk(min(nms_pre, len(anchors)), dim=1)  # B x K
             scores.append(score)
             boxes.append(box_ops.decode(anchors[index], _take(delta, index).float()))
         level_sizes = [score.shape[1] for score in scores]
         score, box = torch.cat(scores, dim=1), box_ops.clip(torch.cat(boxes, dim=1), sizes[:, None])
         valid = (box[..., 2] > box[..., 0]) & (box[..., 3] > box[..., 1])
-        one_call = box.device.type != "cpu"
+        one_call = not (box.device.type == "cpu" if self.compact is None else self.compact)
         keep = batched_nms(box, score, valid, level_sizes=level_sizes, iou=self.nms_iou, one_call=one_call)
         return _best(box, score, keep, self.max_proposals)
 

@@ -65,7 +65,7 @@ def sample(
 
 
 def random_keys(seeds: Tensor, count: int, *, salt: int) -> Tensor:
-    """B x count uniform integers in 0 .. 2^62 - 1, a counter-based hash of (seed, salt, index): the same on every device.
+    """B x count uniform integers below 2^62: a counter-based hash of (seed, salt, index), the same on every device.
 
     Steele, Lea, Flood: Fast splittable pseudorandom number generators (SplitMix64), with wrapping int64 arithmetic.
     """

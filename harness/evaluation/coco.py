@@ -62,7 +62,7 @@ def evaluate(
     As in the published recipes, a mask's own area, not its box's, decides whether it is small, medium or large.
     Raises UserError where the file is no COCO annotation file, or rows are malformed or name what the file lacks.
     """
-    truth = _ground_truth(annotations)
+    truth = _ground_truth(annotations, iou_types)
     known = {image["id"]: image for image in truth["images"]}
     chosen = sorted(known) if image_ids is None else sorted(set(image_ids))
     if unknown := [image for image in chosen if image not in known]:
@@ -88,14 +88,18 @@ def evaluation_library() -> str:
     return f"pycocotools {version('pycocotools')}"
 
 
-def _ground_truth(path: Path) -> dict[str, Any]:
+def _ground_truth(path: Path, iou_types: Sequence[str]) -> dict[str, Any]:
     truth = read_json(path)
-    fields = ("images", "annotations", "categories")
-    if not isinstance(truth, dict) or any(not isinstance(truth.get(field), list) for field in fields):
-        raise UserError(f"{path}: not a COCO annotation file: expected an object with the lists {', '.join(fields)}")
-    needed = ("image_id", "category_id", "bbox", "area")
-    if bad := [row for row in truth["annotations"] if any(field not in row for field in needed)]:
-        raise UserError(f"{path}: annotation {bad[0].get('id')} lacks one of {', '.join(needed)} ({len(bad)} such)")
+    needed = {
+        "images": ("id", "height", "width"),
+        "annotations": ("image_id", "category_id", "bbox", "area", *(["segmentation"] if "segm" in iou_types else [])),
+        "categories": ("id", "name"),
+    }
+    if not isinstance(truth, dict) or any(not isinstance(truth.get(part), list) for part in needed):
+        raise UserError(f"{path}: not a COCO annotation file: expected an object with the lists {', '.join(needed)}")
+    for part, fields in needed.items():
+        if bad := [row for row in truth[part] if any(field not in row for field in fields)]:
+            raise UserError(f"{path}: {part}: {bad[0].get('id')} lacks one of {', '.join(fields)} ({len(bad)} such)")
     # Numbered anew from 1: pycocotools takes an object of id 0 for "nothing matched", and merges equal ids.
     objects = [{"iscrowd": 0, **row, "id": number} for number, row in enumerate(truth["annotations"], 1)]
     return {**truth, "annotations": objects}
@@ -147,7 +151,9 @@ def _mask_fault(mask: Any, image: dict[str, Any]) -> str | None:
     if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str | bytes):
         return "segmentation is not a compressed RLE {size, counts}"
     size = [image["height"], image["width"]]  # pycocotools silently gives masks of two sizes a negative IoU
-    return None if list(mask["size"]) == size else f"mask of size {mask['size']} for an image of {size} (height, width)"
+    if list(mask.get("size", [])) != size:
+        return f"mask of size {mask.get('size')} for an image of {size} (height, width)"
+    return None
 
 
 def _finite(values: Any, count: int) -> bool:

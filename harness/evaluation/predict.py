@@ -27,8 +27,8 @@ class Detector(Protocol):
     def train(self, mode: bool = True) -> Self: ...
 
 
-class TestImage(Protocol):
-    """One prepared image, as harness.data.batches.evaluation_images yields them."""
+class PreparedImage(Protocol):
+    """One prepared image, as harness.data.evaluation_images yields them."""
 
     @property
     def image_id(self) -> int: ...
@@ -55,7 +55,7 @@ def testing(model: Detector) -> Iterator[None]:
 
 
 def detect_image(
-    model: Detector, sample: TestImage, device: torch.device | str, autocast: Autocast = nullcontext
+    model: Detector, sample: PreparedImage, device: torch.device | str, autocast: Autocast = nullcontext
 ) -> Detections:
     """The detections of one image; within `testing`."""
     sizes = [torch.tensor([pair], device=device) for pair in (sample.size, sample.original_size, sample.scale_factor)]
@@ -65,7 +65,7 @@ def detect_image(
 
 def predict_split(
     model: Detector,
-    images: Iterable[TestImage],
+    images: Iterable[PreparedImage],
     category_ids: list[int],
     *,
     device: torch.device | str,

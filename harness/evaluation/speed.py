@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from harness.errors import UserError
-from harness.evaluation.predict import Autocast, Detector, TestImage, detect_image, testing
+from harness.evaluation.predict import Autocast, Detector, PreparedImage, detect_image, testing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Speed:
 
 def measure_fps(
     model: Detector,
-    samples: Iterable[TestImage],
+    samples: Iterable[PreparedImage],
     *,
     device: torch.device | str,
     autocast: Autocast = nullcontext,

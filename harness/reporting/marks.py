@@ -13,7 +13,7 @@ def marks(row: Row) -> list[str]:
     """All that keeps a row from standing for its cell; empty for a full result on a GPU."""
     found = []
     if row.planned.suffix:
-        found.append(f"`{row.planned.suffix}`, not the cell's own recipe: {_overrides(row.planned)}")
+        found.append(f"{row.planned.suffix}, not the cell's own recipe: {_overrides(row.planned)}")
     if row.planned.shortening:
         found.append(f"shortened, not a full result: {row.planned.shortening.describe()}")
     for text, seeds in _by_text(row).items():

@@ -2,16 +2,16 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness import axes
 from harness.errors import UserError
 from harness.files import read_json
+from harness.recipe import Recipe, to_dict
 
 if TYPE_CHECKING:
     import pandas
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 HISTORY = ("bbox_mAP", "segm_mAP")
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,7 @@ class Record:
     memory_gb: float | None = None
     memory_kind: str | None = None  # cuda: peak allocated on the device; rss: peak of the process
     fps: float | None = None  # images a second, batch 1
+    fps_images: int | None = None  # how many were timed
     hardware: Hardware | None = None
     versions: dict[str, str] = field(default_factory=dict)
     commit: str = ""
@@ -107,9 +110,114 @@ class Snapshot:
     records: tuple[Record, ...]
 
 
+def from_tracking(uri: str, experiment: str) -> list[Record]:
+    """The records of an experiment's runs in an MLflow store, with the files' paths as the runs gave them.
+
+    Raises UserError where there is no such store or experiment.
+    """
+    from harness.tracking import query
+
+    return list(
+        ordered(
+            of_tracked(run, {name: query.history(uri, run.run_id, f"val/{name}") for name in ("epoch", *HISTORY)})
+            for run in query.runs(uri, experiment)
+        )
+    )
+
+
+def of_tracked(run: "TrackedRun", history: Mapping[str, Sequence[tuple[int, float]]]) -> Record:
+    """The record of one MLflow run. history: (step, value) of the validations' epoch, bbox_mAP and segm_mAP."""
+    tags, metrics, result, recipe = run.tags, run.metrics, run.result or {}, _recipe(run.params)
+    state = tags["harness.state"]
+    return Record(
+        cell=tags["harness.cell"],
+        name=tags["harness.name"],
+        axes={name: _axis_value(text) for name, text in _below("axis.", tags).items()},
+        seed=int(tags["harness.seed"]),
+        key=tags["harness.key"],
+        identity=tags["harness.identity"],
+        run_id=run.run_id,
+        started=round(run.start * 1000),
+        state=state,
+        reason=tags.get("harness.reason", ""),
+        full=tags["harness.full"] == "true",
+        shortening=tags.get("harness.shortening", ""),
+        precision=tags["harness.precision"],
+        recipe_precision=tags["harness.recipe_precision"],
+        recipe=recipe,
+        epoch=int(metrics.get("val/epoch" if state == "FINISHED" else "epoch", 0)),
+        epochs=int(recipe["epochs"]),
+        metrics={
+            name: value
+            for name, value in _below("val/", metrics).items()
+            if name.startswith(("bbox_", "segm_")) and math.isfinite(value)
+        },
+        history=_epochs(history),
+        memory_gb=_finite(metrics.get("memory_gb")),
+        memory_kind=result.get("memory_kind"),
+        fps=_finite(metrics.get("fps")),
+        fps_images=result.get("fps_images"),
+        hardware=_hardware(result.get("hardware")),
+        versions=_below("harness.version.", tags),
+        commit=tags.get("harness.git_commit", ""),
+        dirty=tags.get("harness.git_dirty") == "true",
+        evaluation_library=result.get("evaluation_library", ""),
+        annotations={split: tags[f"harness.{split}_digest"] for split in ("train", "val")},
+        files={role: FileRecord(**file) for role, file in sorted((run.files or {}).items())},
+    )
+
+
+def _below(prefix: str, values: Mapping[str, Value]) -> dict[str, Value]:
+    """The entries whose names start with the prefix, without it, by name."""
+    return {name.removeprefix(prefix): values[name] for name in sorted(values) if name.startswith(prefix)}
+
+
+def _epochs(history: Mapping[str, Sequence[tuple[int, float]]]) -> tuple[EpochAP, ...]:
+    values = {name: dict(points) for name, points in history.items()}
+    return tuple(
+        EpochAP(epoch=int(epoch), **{name: _finite(values[name].get(step)) for name in HISTORY})
+        for step, epoch in sorted(values["epoch"].items())
+    )
+
+
+def _hardware(plain: Mapping[str, Any] | None) -> Hardware | None:
+    return Hardware(kind=plain["kind"], device=plain["device"], count=plain["count"]) if plain else None
+
+
+def _axis_value(text: str) -> str | bool:
+    return {"true": True, "false": False}.get(text, text)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _recipe(params: Mapping[str, str]) -> dict[str, Any]:
+    """The executed recipe from MLflow's params, where texts stand as they are and other values as JSON."""
+    defaults = to_dict(Recipe())
+    others = ("seed", "executed_precision")
+    return {
+        name: text if isinstance(defaults.get(name), str) else _parsed(text)
+        for name, text in sorted(params.items())
+        if name not in others and not name.startswith("axis.")
+    }
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def ordered(records: Iterable[Record]) -> tuple[Record, ...]:
     """The records in the one order in which they are written, whatever order they came in."""
-    return tuple(sorted(records, key=lambda record: (record.name, record.seed, record.key, record.run_id)))
+    return tuple(sorted(records, key=order))
+
+
+def order(record: Record) -> tuple[str, int, str, str]:
+    """What `ordered` sorts by."""
+    return record.name, record.seed, record.key, record.run_id
 
 
 def relative_to(records: Iterable[Record], run_root: Path) -> tuple[Record, ...]:

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.matrix import Experiment, PlannedCell
-from harness.recipe import field_names, to_dict
-from harness.reporting.records import Record, ordered
+from harness.recipe import Recipe, to_dict
+from harness.reporting.records import Record, order, ordered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +48,7 @@ def match(experiment: Experiment, records: Iterable[Record]) -> tuple[list[Row],
         row, left = _fill(planned, candidates[planned.name], experiment.seeds)
         rows.append(row)
         others += left
-    return rows, sorted(others, key=lambda other: ordered_key(other.record))
-
-
-def ordered_key(record: Record) -> tuple[str, int, str, str]:
-    """Sorts records by name, seed, key, run."""
-    return record.name, record.seed, record.key, record.run_id
+    return rows, sorted(others, key=lambda other: order(other.record))
 
 
 def _misfit(planned: PlannedCell | None, record: Record, seeds: tuple[int, ...]) -> str | None:
@@ -64,9 +59,8 @@ def _misfit(planned: PlannedCell | None, record: Record, seeds: tuple[int, ...])
         return f"seed {record.seed} is not in the matrix file"
     if record.shortening != planned.shortening.describe():
         return f"shortening was {record.shortening or 'none'}, is {planned.shortening.describe() or 'none'}"
-    wanted = to_dict(planned.executed)
-    changed = [name for name in field_names() if record.recipe.get(name, wanted[name]) != wanted[name]]
-    changed += [name for name in record.recipe if name not in wanted]
+    wanted, executed = to_dict(planned.executed), to_dict(Recipe()) | record.recipe
+    changed = [name for name in executed if name not in wanted or executed[name] != wanted[name]]
     return f"the recipe has changed since: {', '.join(changed)}" if changed else None
 
 
@@ -77,7 +71,8 @@ def _fill(planned: PlannedCell, records: list[Record], seeds: tuple[int, ...]) -
     for record in sorted(records, key=_preference, reverse=True):
         assert newest is not None
         if record.precision != newest.precision:
-            others.append(OtherRun(record=record, why=f"ran in {record.precision}, the row's runs in {newest.precision}"))
+            why = f"ran in {record.precision}, the row's runs in {newest.precision}"
+            others.append(OtherRun(record=record, why=why))
         elif record.identity != newest.identity:
             others.append(OtherRun(record=record, why="data, weights or numerics differ from the newest run's"))
         elif record.seed in chosen:

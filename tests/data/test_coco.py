@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from .coco_files import SQUARE, content, write_split
 
 from harness.data.coco import CocoIndex, CocoSplit, annotations_digest, load_index, train_filter
 from harness.data.masks import bitmap
 from harness.errors import UserError
+
+from .coco_files import SQUARE, content, write_split
 
 
 def _index(tmp_path: Path, value: Any) -> CocoIndex:
@@ -66,7 +67,7 @@ def test_which_annotations_train(tmp_path: Path, change: dict[str, Any], kept: b
 def test_small_images_do_not_train(tmp_path: Path) -> None:
     index = _index(tmp_path, content())
     assert train_filter(index, min_size=40).tolist() == [0, 1]
-    with pytest.raises(UserError, match="of 3 images, 2 have a usable annotation .* both sides of at least 41 pixels"):
+    with pytest.raises(UserError, match=r"of 3 images, 2 have a usable annotation .* both sides of at least 41 pixels"):
         train_filter(index, min_size=41)
 
 

@@ -171,8 +171,12 @@ def test_missing_fields_and_files_are_named(tmp_path: Path) -> None:
     path.write_text("[]")
     with pytest.raises(UserError, match="not a COCO annotation file"):
         evaluate(path, [row])
-    with pytest.raises(UserError, match="annotation 1 lacks"):
-        evaluate(write_truth(tmp_path, [{"id": 1, "image_id": 1}]), [row])
+    boxes_only = truth_row(5, 1, 7, 40)
+    del boxes_only["segmentation"]
+    path = write_truth(tmp_path, [boxes_only])
+    assert evaluate(path, [row], iou_types=["bbox"]).numbers["bbox_mAP"] == pytest.approx(1.0)
+    with pytest.raises(UserError, match=r"annotations: 5 lacks one of .*segmentation \(1 such\)"):
+        evaluate(path, [row])
 
 
 def test_library_is_named_with_its_version() -> None:

@@ -1,0 +1,1 @@
+"""Starting runs and watching them: jobs, the local supervisor, submit, status."""

@@ -1,0 +1,103 @@
+"""From an experiment's cells to runs on disk: digests taken, weights found, identities known."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.data.coco import CocoSplit, annotations_digest
+from harness.detection import weights
+from harness.errors import UserError
+from harness.matrix import Experiment, PlannedCell
+from harness.recipe import FROM_SCRATCH, Digests, identity
+from harness.runs import RunPaths, RunSpec, SplitSpec, experiment_folder, write_spec
+from harness.settings import Settings, dataset_splits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedRun:
+    """A run that can start: its specification and its folder."""
+
+    spec: RunSpec
+    paths: RunPaths
+
+
+def prepare(
+    experiment: Experiment, settings: Settings, cells: Iterable[PlannedCell] | None = None
+) -> list[PreparedRun]:
+    """The runs of the given cells (None: all), every seed; nothing is written.
+
+    Raises UserError listing everything that is missing: data sets, annotations, pretrained weights.
+    """
+    faults: dict[str, None] = {}
+    prepared = []
+    for planned in experiment.cells if cells is None else cells:
+        for seed in experiment.seeds:
+            try:
+                spec = _spec(experiment, planned, seed, settings)
+            except UserError as error:
+                faults[str(error)] = None
+                continue
+            folder = experiment_folder(settings.run_root, experiment.name) / spec.folder_name
+            prepared.append(PreparedRun(spec=spec, paths=RunPaths(folder)))
+    if faults:
+        raise UserError("\n".join(faults))
+    return prepared
+
+
+def write(run: PreparedRun) -> None:
+    """Create the run's folder with its specification, unless it is there."""
+    if not run.paths.spec.exists():
+        write_spec(run.paths, run.spec)
+
+
+def _spec(experiment: Experiment, planned: PlannedCell, seed: int, settings: Settings) -> RunSpec:
+    recipe = planned.recipe
+    train, val = dataset_splits(settings, recipe.dataset)
+    splits = [_split(split, settings.cache_root) for split in (train, val)]
+    file, digest = _weights(recipe.pretrained, settings.cache_root)
+    digests = Digests(train_annotations=splits[0].digest, val_annotations=splits[1].digest, pretrained=digest)
+    return RunSpec(
+        experiment=experiment.name,
+        description=experiment.description,
+        name=planned.name,
+        cell=planned.cell.name,
+        axes=planned.cell.point,
+        published=planned.cell.published,
+        recipe=recipe,
+        suffix=planned.suffix,
+        shortening=planned.shortening,
+        seed=seed,
+        precision=_precision(recipe.precision),
+        identity=identity(recipe, digests),
+        train=splits[0],
+        val=splits[1],
+        weights=file,
+        resources=planned.resources.model_dump(),
+    )
+
+
+def _split(split: CocoSplit, cache_root: Path) -> SplitSpec:
+    digest = annotations_digest(split.annotations, cache_root / "digests")
+    return SplitSpec(images=str(split.images.resolve()), annotations=str(split.annotations.resolve()), digest=digest)
+
+
+def _weights(source: str, cache_root: Path) -> tuple[str | None, str]:
+    """The verified file of a source, and the digest that stands for it in an identity."""
+    if source == FROM_SCRATCH:
+        return None, FROM_SCRATCH
+    path = weights.find(source, cache_root)
+    if path is None:
+        raise UserError(weights.missing_message(source, cache_root))
+    weights.verify_name(path)
+    return str(path.resolve()), weights.SOURCES[source].sha256_prefix
+
+
+def _precision(precision: str) -> str:
+    """The precision as it will be executed here; torch is asked only where the answer depends on the device."""
+    if precision == "fp32":
+        return precision
+    import torch
+
+    from harness.training.precision import executed_precision
+
+    return executed_precision(precision, "cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,67 @@
+"""How the numbers of a page were measured, in words, from the rows it shows."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from harness.reporting.markdown import escape
+from harness.reporting.records import Record
+from harness.reporting.rows import Row
+
+
+def protocol(rows: Sequence[Row]) -> list[str]:
+    """Markdown list items: metric and protocol, data, hardware, code and versions."""
+    runs = [run for row in rows for run in row.finished]
+    items = [
+        _precision(runs),
+        f"Test protocol: {_settings(rows)}.",
+        "Mem (GB) is the peak that training allocated on one device; in a column of another kind of hardware, the peak "
+        "of the process. Inf time (fps) is images a second at batch 1, from the prepared image to its masks.",
+        '"-" means not measured. Of several seeds the table shows the mean, ± the sample standard deviation, and how '
+        "many runs they are; links lead to the first.",
+    ]
+    if runs:
+        items += [f"{name}: {text}." for name, text in _facts(runs) if text]
+    return [f"- {item}" for item in items]
+
+
+def _precision(runs: Sequence[Record]) -> str:
+    text = "box AP and mask AP are COCO AP at IoU 0.50:0.95, in percent, of the last epoch"
+    library = _distinct(run.evaluation_library for run in runs)
+    return f"{text}, computed by {library}." if library else f"{text}."
+
+
+def _settings(rows: Sequence[Row]) -> str:
+    recipes = [row.planned.executed for row in rows]
+    scales = _distinct(f"{recipe.test_scale[0]} x {recipe.test_scale[1]}" for recipe in recipes)
+    return (
+        f"one scale (long side x short side, pixels: {scales}), no flip, at most "
+        f"{_distinct(recipe.test_detections for recipe in recipes)} detections an image with a score above "
+        f"{_distinct(recipe.test_score for recipe in recipes)}, NMS at IoU "
+        f"{_distinct(recipe.test_nms_iou for recipe in recipes)}"
+    )
+
+
+def _facts(runs: Sequence[Record]) -> list[tuple[str, str]]:
+    hardware = [f"{run.hardware.count} x {run.hardware.device}" for run in runs if run.hardware]
+    annotations = [
+        ", ".join(f"{split} {digest[:16]}" for split, digest in sorted(run.annotations.items())) for run in runs
+    ]
+    commits = [run.commit[:10] + (" with changes" if run.dirty else "") for run in runs]
+    names = sorted({name for run in runs for name in run.versions})
+    versions = [f"{name} {_distinct(run.versions.get(name, '') for run in runs)}" for name in names]
+    return [
+        ("Data", _distinct(str(run.recipe.get("dataset", "")) for run in runs)),
+        ("Annotations (start of the sha256)", _distinct(annotations)),
+        ("Hardware", _distinct(hardware)),
+        ("Images timed for fps", _distinct(run.fps_images for run in runs if run.fps is not None)),
+        ("Versions", ", ".join(versions)),
+        ("Code at commit", _distinct(commits)),
+    ]
+
+
+def _distinct(values: Iterable[object]) -> str:
+    """The distinct values, sorted; where there are several, each with how often it occurs."""
+    counts = Counter(escape(str(value)) for value in values if value not in (None, ""))
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{text} ({count} of {counts.total()})" for text, count in sorted(counts.items()))

@@ -1,0 +1,40 @@
+"""How far a run folder has been shipped: tracking.json."""
+
+import json
+import uuid
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from harness.files import read_json, write_text
+from harness.runs import RunPaths
+from harness.tracking.store import shown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """What the store has for certain. What was sent without an answer is sent again, identically."""
+
+    uri: str  # of the store, without credentials
+    mirror: str  # name of this folder towards stores: a folder made anew under an old key gets a run of its own
+    run_id: str | None = None
+    declared: bool = False  # params, data sets and config.json are there
+    segments: dict[str, int] = field(default_factory=dict)  # journal rows shipped, by attempt
+    tags: str = ""  # digest of the tags
+    artifacts: dict[str, str] = field(default_factory=dict)  # sha256 by name
+    status: str = ""  # MLflow's status, and since when where it is final
+    marked: int = 0  # the last attempt whose end was marked
+
+
+def load(paths: RunPaths, uri: str) -> Cursor:
+    """The cursor of a run folder towards a store; a fresh one where there is none, or it speaks of another store."""
+    if not paths.tracking.exists():
+        return Cursor(uri=shown(uri), mirror=uuid.uuid4().hex)
+    plain: dict[str, Any] = read_json(paths.tracking)
+    if plain["uri"] != shown(uri):
+        return Cursor(uri=shown(uri), mirror=plain["mirror"])
+    return Cursor(**plain)
+
+
+def save(paths: RunPaths, cursor: Cursor) -> None:
+    """Write the cursor, atomically."""
+    write_text(paths.tracking, json.dumps(asdict(cursor), indent=2) + "\n", durable=True)

@@ -1,0 +1,226 @@
+"""The tracking store: opened safely by many processes at once, every run created once."""
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from harness import leases
+from harness.errors import UserError
+from harness.runs import RunSpec
+
+SQLITE = "sqlite:///"
+SERVERS = ("http://", "https://", "postgresql", "mysql", "mssql", "databricks")
+
+# MLflow's own tags.
+PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+
+# Ours.
+ROLE = "harness.role"  # "experiment" of a parent, "run" of a child
+KEY = "harness.key"
+MIRROR = "harness.mirror"  # of the run folder that a child mirrors
+
+
+class StoreError(UserError):
+    """The store cannot be reached, or did not take what it was given."""
+
+
+def absolute(uri: str) -> str:
+    """The URI with an SQLite path made absolute, so that it means the same in every working folder.
+
+    Raises UserError for what is no store.
+    """
+    if uri.startswith(SQLITE):
+        return SQLITE + str(Path(uri.removeprefix(SQLITE)).expanduser().absolute())
+    if not uri.startswith(SERVERS):
+        raise UserError(f"tracking store {shown(uri)!r}: expected sqlite:///FILE or the http(s):// address of a server")
+    return uri
+
+
+def shown(uri: str) -> str:
+    """The URI without user name and password, fit for messages and files."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
+
+
+def database(uri: str) -> Path | None:
+    """The file of an SQLite store, or None for a server."""
+    uri = absolute(uri)
+    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Turn what goes wrong with the store inside the block into one line: StoreError."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise StoreError(f"tracking store {shown(uri)}: {shown_in(reason, uri)}") from error
+
+
+def shown_in(text: str, uri: str) -> str:
+    """A message with the store's user name and password taken out, and cut to a line's length."""
+    secret = urlsplit(uri).netloc.rpartition("@")[0]
+    return (text.replace(f"{secret}@", "") if secret else text)[:500]
+
+
+class Store:
+    """A connection to a tracking store. The first use of a fresh SQLite file creates it.
+
+    Raises StoreError where the store cannot be opened.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = absolute(uri)
+        _quieten()
+        with answering(self.uri):
+            self.client = _open(self.uri)
+
+    def experiment_id(self, name: str) -> str:
+        """The id of an MLflow experiment, created on first use.
+
+        Artifacts of an SQLite store lie in mlartifacts/ beside it, those of a server where the server says.
+        """
+        from mlflow.exceptions import MlflowException
+
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            file = database(self.uri)
+            location = (file.parent / "mlartifacts" / name).as_uri() if file else None
+            try:
+                return str(self.client.create_experiment(name, artifact_location=location))
+            except MlflowException:
+                found = self.client.get_experiment_by_name(name)  # created by another process in between
+                if found is None:
+                    raise
+        if found.lifecycle_stage != "active":
+            raise UserError(
+                f"tracking store {shown(self.uri)}: experiment {name!r} was deleted there; restore it "
+                f"(mlflow experiments restore --experiment-id {found.experiment_id}) or use another name"
+            )
+        return str(found.experiment_id)
+
+    def parent_run(self, experiment: str, description: str, cells: Sequence[str] = ()) -> str:
+        """The id of the experiment's parent run, created on first use. `cells`, where given, join its note."""
+        note = "\n".join([description, *(["", "Cells:", "", *(f"- {cell}" for cell in cells)] if cells else [])])
+        parent = self._once(
+            self.experiment_id(experiment),
+            {ROLE: "experiment", "harness.experiment": experiment},
+            name=experiment,
+            tags={NOTE: note},
+            start=time.time(),
+        )
+        if cells:
+            self.client.set_tag(parent, NOTE, note)
+        return parent
+
+    def child_run(self, spec: RunSpec, mirror: str, tags: Mapping[str, str], start: float) -> str:
+        """The id of the run that mirrors a run folder, created on first use; found by its tags, never by its name."""
+        return self._once(
+            self.experiment_id(spec.experiment),
+            {ROLE: "run", KEY: spec.key, MIRROR: mirror},
+            name=f"{spec.name} seed {spec.seed}",
+            tags=tags,
+            start=start,
+        )
+
+    def settle_parent(self, experiment: str, parent: str) -> None:
+        """Give the parent the status that follows from its children: running while one of them is."""
+        where = [self.experiment_id(experiment)]
+        children = pages(self.client.search_runs, where, f"tags.`{PARENT}` = '{parent}'")
+        statuses = {run.info.status for run in children}
+        if statuses & {"RUNNING", "SCHEDULED"}:
+            self.client.update_run(parent, status="RUNNING")
+            return
+        status = next((word for word in ("FAILED", "KILLED") if word in statuses), "FINISHED")
+        self.client.set_terminated(parent, status, max(run.info.end_time for run in children))
+
+    def _once(
+        self, experiment_id: str, mark: Mapping[str, str], *, name: str, tags: Mapping[str, str], start: float
+    ) -> str:
+        """The oldest run with all tags of `mark`. Of several processes that create it together one wins, and the
+
+        others delete what they created.
+        """
+        created = None
+        found = self._marked(experiment_id, mark)
+        if not found:
+            run = self.client.create_run(
+                experiment_id, start_time=int(start * 1000), tags={**tags, **mark}, run_name=name
+            )
+            created = str(run.info.run_id)
+            found = self._marked(experiment_id, mark)
+        if created in found[1:]:
+            self.client.delete_run(created)
+        return found[0]
+
+    def _marked(self, experiment_id: str, mark: Mapping[str, str]) -> list[str]:
+        condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in mark.items())
+        runs = self.client.search_runs([experiment_id], condition)
+        return [str(run.info.run_id) for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))]
+
+
+def pages(search: Any, *arguments: Any) -> list[Any]:
+    """All results of a paged search of MLflow's client."""
+    found = search(*arguments, max_results=1000)
+    results = list(found)
+    while found.token:
+        found = search(*arguments, max_results=1000, page_token=found.token)
+        results += found
+    return results
+
+
+def _open(uri: str) -> Any:
+    """A client of the store. Only one process at a time creates the tables of an SQLite file: MLflow's own migration
+
+    fails where several start together.
+    """
+    from mlflow import MlflowClient
+
+    file = database(uri)
+    if file is None:
+        return MlflowClient(tracking_uri=uri)
+    turn = file.with_name(f".{file.name}.lease")
+    if _has_tables(file) and leases.is_idle(turn):  # in this order: the tables are made under the lease
+        return MlflowClient(tracking_uri=uri)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with leases.holding(turn, patience=120):
+        return MlflowClient(tracking_uri=uri)
+
+
+def _has_tables(file: Path) -> bool:
+    """Whether the file holds a store, whole or (by another process, which holds the lease) in the making."""
+    if not file.exists():
+        return False
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
+        found = connection.execute("select count(*) from sqlite_master where name = 'alembic_version'")
+        return bool(found.fetchone()[0])
+
+
+def environment() -> dict[str, str]:
+    """MLflow's settings for this project's processes, where the user has not chosen otherwise: nothing is sent to
+
+    anybody else, and an unreachable server is noticed in seconds (the shipper has its own patience).
+    """
+    ours = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    }
+    return {name: os.environ.get(name, value) for name, value in ours.items()}
+
+
+def _quieten() -> None:
+    os.environ.update(environment())
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,114 @@
+"""Inference of R-50 stage by stage against the reference's numbers (their suppression is in the resized frame)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+from harness.detection.inference import Instances
+from harness.detection.mask_paste import paste_rles
+from harness.detection.mask_rcnn import MaskRCNN
+from harness.detection.roi_align import roi_levels
+from harness.detection.rpn import Proposals
+
+pytestmark = pytest.mark.slow
+
+MOST_PIXELS = 2  # of a mask that may differ after 50 layers on another CPU type
+
+
+@pytest.fixture(scope="module")
+def reference(oracle: Callable[[str], Any]) -> dict[str, Any]:
+    return oracle("r50_fpn/test")
+
+
+@pytest.fixture
+def model(reference_model: Callable[..., MaskRCNN]) -> MaskRCNN:
+    return reference_model(nms_frame="resized").eval()
+
+
+def close(ours: Tensor, theirs: Tensor, atol: float = 1e-5) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=atol)
+
+
+def rows(boxes: Tensor) -> Tensor:
+    """Sorted rows, so that equal sets are equal tensors."""
+    return torch.tensor(sorted(boxes.tolist()))
+
+
+@torch.inference_mode()
+def test_features_and_rpn(model: MaskRCNN, reference: dict[str, Any]) -> None:
+    for ours, theirs in zip(model.backbone(reference["inputs"]), reference["backbone"], strict=True):
+        assert list(ours.shape) == theirs["shape"]
+        assert (ours.mean().item(), ours.std().item()) == pytest.approx((theirs["mean"], theirs["std"]), rel=1e-5)
+        size = theirs["slice"].shape
+        close(ours[0, : size[0], : size[1], : size[2]], theirs["slice"])
+    logits, deltas = model.rpn_head(model.features(reference["inputs"]))
+    for ours, theirs in zip(logits + deltas, reference["rpn_cls"] + reference["rpn_reg"], strict=True):
+        close(ours, theirs)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("compact", [True, False])
+def test_proposals(model: MaskRCNN, reference: dict[str, Any], compact: bool) -> None:
+    model.rpn_head.compact = compact
+    sizes = torch.tensor([reference["meta"]["img_shape"]])
+    proposals = model.rpn_head.proposals(reference["rpn_cls"], reference["rpn_reg"], sizes=sizes)
+    assert proposals.valid.all()
+    close(rows(proposals.boxes[0]), rows(reference["proposals"]), atol=1e-4)
+    close(proposals.scores[0], reference["proposal_scores"], atol=1e-6)
+    levels = roi_levels(reference["proposals"], finest_scale=56, levels=4)
+    assert torch.equal(levels, reference["roi_levels"])
+
+
+@torch.inference_mode()
+def test_box_head_and_masks(model: MaskRCNN, reference: dict[str, Any]) -> None:
+    features = model.features(reference["inputs"])
+    boxes = reference["proposals"]
+    pooled = model.roi_head.box_features(features, boxes, torch.zeros(len(boxes), dtype=torch.long))
+    close(pooled[:8, :16], reference["roi_feat_first8"])
+    logits, deltas = model.roi_head.bbox_head(pooled)
+    close(logits, reference["cls_score"], atol=2e-5)
+    close(deltas, reference["bbox_pred"], atol=2e-5)
+
+    found = model.instances(
+        features,
+        Proposals.of([boxes]),
+        torch.tensor([reference["meta"]["img_shape"]]),
+        torch.tensor([reference["meta"]["scale_factor"]]),
+    )[0]
+    assert torch.equal(found.labels, reference["det_labels"])
+    close(found.scores, reference["det_scores"])
+    close(found.resized, reference["det_bboxes_resized"], atol=1e-3)
+    close(found.original, reference["final_bboxes"], atol=1e-3)
+
+    theirs = Instances(
+        resized=reference["det_bboxes_resized"],
+        original=reference["final_bboxes"],
+        scores=reference["det_scores"],
+        labels=reference["det_labels"],
+    )
+    index = torch.zeros(4, dtype=torch.long)
+    close(model.roi_head.mask_features(features, theirs.resized[:4], index)[:, :16], reference["mask_feat_first4"])
+    masks = model.mask_logits(features, [theirs])
+    close(masks, reference["mask_logits"], atol=2e-5)
+    height, width = reference["meta"]["ori_shape"]
+    rles = paste_rles(masks.sigmoid(), theirs.original, height=height, width=width, threshold=0.5)
+    assert [rle["counts"].decode() for rle in rles] == [rle["counts"] for rle in reference["final_masks_rle"]]
+
+
+def test_end_to_end(model: MaskRCNN, reference: dict[str, Any]) -> None:
+    meta = reference["meta"]
+    shapes = (torch.tensor([meta[key]]) for key in ("img_shape", "ori_shape", "scale_factor"))
+    (found,) = model.detect(reference["inputs"], *shapes)
+    assert torch.equal(found.labels, reference["final_labels"])
+    close(found.scores, reference["final_scores"])
+    close(found.boxes, reference["final_bboxes"], atol=1e-3)
+    theirs = [{**rle, "counts": rle["counts"].encode()} for rle in reference["final_masks_rle"]]
+    wrong = np.not_equal(coco_mask.decode(found.masks), coco_mask.decode(theirs)).sum(axis=(0, 1))
+    assert wrong.max() <= MOST_PIXELS
+    areas = torch.tensor(coco_mask.area(found.masks).astype(np.int64))
+    assert (areas - reference["final_mask_areas"]).abs().max() <= MOST_PIXELS

@@ -1,0 +1,42 @@
+"""Tracking stores for the tests: real SQLite files, created once and copied."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.tracking.store import Store
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite store without runs."""
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    Store(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def uri(tmp_path: Path, empty_store: Path) -> str:
+    """The address of a store of the test's own."""
+    file = tmp_path / "mlflow.db"
+    shutil.copy(empty_store, file)
+    return f"sqlite:///{file}"
+
+
+@pytest.fixture
+def points() -> Callable[[str, str], list[tuple[Any, ...]]]:
+    """All metric points of a run, read from the SQLite file itself: (key, step, timestamp, value), sorted."""
+    import sqlite3
+
+    def read(uri: str, run_id: str) -> list[tuple[Any, ...]]:
+        with sqlite3.connect(uri.removeprefix("sqlite:///")) as connection:
+            found = connection.execute(
+                "select key, step, timestamp, value from metrics where run_uuid = ?", (run_id,)
+            ).fetchall()
+        connection.close()
+        return sorted(found)
+
+    return read
