@@ -155,7 +155,7 @@ class _Reader:
 
     def _zipped(self, loc: Loc, block: Mapping[str, list[Scalar]]) -> Iterator[dict[str, Scalar]]:
         lengths = {name: len(values) for name, values in block.items()}
-        if not lengths:
+        if not lengths and self.sound:
             self.document.mistake(loc, "a paired block needs at least one axis")
         if len(set(lengths.values())) > 1:
             text = ", ".join(f"{name} has {length}" for name, length in lengths.items())
@@ -222,7 +222,7 @@ class _Reader:
         """Axis -> the values to leave out; empty where the entry is broken."""
         checked = self._checked(loc, entry)
         names = [name for name in entry if name != "because"]
-        if not names:
+        if not names and self.sound:
             self.document.mistake(loc, "an exclude entry needs at least one axis")
         return checked if len(checked) == len(names) and all(checked.values()) else {}
 
@@ -317,10 +317,15 @@ def _suffix(base: Recipe, layers: list[_Layer]) -> str:
     texts: dict[str, None] = {}
     for index, layer in enumerate(layers):
         own = {name: value for name, value in layer.values.items() if last[name] == index}
-        changed = [f"{name}={_short(value)}" for name, value in own.items() if getattr(base, name) != value]
+        changed = field_texts({name: value for name, value in own.items() if getattr(base, name) != value})
         if changed:
             texts.update(dict.fromkeys([layer.label] if layer.label else changed))
     return "".join(f"+{text}" for text in texts)
+
+
+def field_texts(values: Mapping[str, Any]) -> list[str]:
+    """Recipe fields as a name carries them: "lr=0.01", "lr_steps=8,11"."""
+    return [f"{name}={_short(value)}" for name, value in values.items()]
 
 
 def _short(value: Any) -> str:

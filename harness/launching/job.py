@@ -129,6 +129,7 @@ def _start_shipper(paths: RunPaths, tracking_uri: str) -> "subprocess.Popen[byte
     """The shipper in a session of its own: signals for this job do not reach it, and it ends when the run has."""
     log = (paths.folder / "shipper.log").open("ab")
     command = [sys.executable, "-m", "harness.tracking.shipper", str(paths.folder), "--uri", tracking_uri]
+    command += ["--parent", str(os.getpid())]
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     return subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True

@@ -1,6 +1,5 @@
 """Submit an experiment: start what is new, resume what failed, leave alone what runs, skip what is finished."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,13 +66,9 @@ def submit(experiment: Experiment, settings: Settings) -> list[Decision]:
         supervisor.enqueue(home, run.paths, minutes=int(run.spec.resources["minutes"]), gpus=gpus)
     if waiting or supervisor.queued_folders(home):
         supervisor.start_detached(
-            home, jobs=settings.local_jobs, threads=_threads(settings.local_jobs), tracking_uri=settings.tracking_uri
+            home, jobs=settings.local_jobs, threads=settings.threads, tracking_uri=settings.tracking_uri
         )
     return decisions
-
-
-def _threads(jobs: int) -> int:
-    return max(1, (os.cpu_count() or 1) // jobs)
 
 
 def _gpus(wanted: int, jobs: int) -> int:

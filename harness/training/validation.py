@@ -76,13 +76,17 @@ def score(
     meta = {"checkpoint_sha256": checkpoint.sha256, "epoch": checkpoint.epoch, "step": checkpoint.step}
     digest = write_detections(detections, rows, meta=meta)
     result = evaluate(validation.annotations, rows, image_ids=validation.image_ids)
-    classes = [
-        {"id": c.category_id, "name": c.name, "instances": c.instances, "bbox": c.bbox_AP, "segm": c.segm_AP}
-        for c in result.per_class
-    ]
     library = {"library": evaluation_library(), "detections_sha256": digest, "images": result.images}
-    write_json(evaluation, meta | {"numbers": result.numbers, "per_class": classes} | library)
+    write_json(evaluation, meta | {"numbers": result.numbers, "per_class": class_rows(result)} | library)
     return result
+
+
+def class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """The results of each class as plain data."""
+    return [
+        {"id": c.category_id, "name": c.name, "instances": c.instances, "bbox": c.bbox_AP, "segm": c.segm_AP}
+        for c in evaluation.per_class
+    ]
 
 
 def speed(model: MaskRCNN, validation: Validation, ranks: Ranks) -> Speed | None:

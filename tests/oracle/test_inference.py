@@ -17,7 +17,9 @@ from harness.detection.rpn import Proposals
 
 pytestmark = pytest.mark.slow
 
-MOST_PIXELS = 2  # of a mask that may differ after 50 layers on another CPU type
+# Each stage fed with the reference's input gives equal masks. End to end, another CPU type's rounding (1e-5 in the
+# logits, 5e-4 pixels in the boxes) moves a pixel at the threshold here and there.
+MOST_PIXELS = 2
 
 
 @pytest.fixture(scope="module")

@@ -83,8 +83,8 @@ def finished(planned: PlannedCell, seed: int = 0, box: float = 0.38, mask: float
 def unfinished(planned: PlannedCell, state: str, seed: int = 0, **changes: Any) -> Record:
     """The record of a run that has not finished."""
     nothing: dict[str, Any] = {
-        "metrics": {}, "history": (), "memory_gb": None, "memory_kind": None, "fps": None, "hardware": None, "files": {},
-        "evaluation_library": "", "epoch": 0, "fps_images": None,
+        "metrics": {}, "history": (), "memory_gb": None, "memory_kind": None, "fps": None, "fps_images": None,
+        "hardware": None, "files": {}, "evaluation_library": "", "epoch": 0,
     }  # fmt: skip
     return replace(finished(planned, seed), state=state, **{**nothing, **changes})
 

@@ -74,7 +74,8 @@ def test_the_order_of_runs_changes_no_byte(load: Load) -> None:
 @pytest.mark.slow
 def test_locale_time_zone_and_user_settings_change_no_byte(load: Load, tmp_path: Path) -> None:
     experiment = load(MATRIX)
-    records = [replace(r, history=finished(p).history) for r, p in zip(golden_records(experiment), experiment.cells)]
+    history = finished(experiment.cells[0]).history
+    records = [replace(record, history=history) for record in golden_records(experiment)]
     first = write_report(experiment, records, Path("reports/small"), run_root=Path("runs"))
     assert [path.name for path in first.plots] == ["tradeoff.svg", "curves-1.svg", "curves-2.svg"]
     before = {path.name: path.read_bytes() for path in (first.page, first.records, first.manifest, *first.plots)}
@@ -101,12 +102,12 @@ def test_text_around_the_markers_stays(load: Load) -> None:
     output = Path("reports/small")
     output.mkdir(parents=True)
     page = output / "README.md"
-    page.write_bytes(f"My words.\r\n{BEGIN}\nold\n{END}\r\nMore words.".encode())
+    page.write_bytes(f"My words.\r\n{BEGIN}\nstale text\n{END}\r\nMore words.".encode())
     write_report(experiment, [], output)
     text = page.read_bytes().decode()
     assert text.startswith(f"My words.\r\n{BEGIN}\n# golden\n")
     assert text.endswith(f"{END}\r\nMore words.")
-    assert "old" not in text
+    assert "stale text" not in text
 
 
 def test_a_page_without_markers_gets_them_at_its_end() -> None:

@@ -17,6 +17,9 @@ TRAIN_VALUES = len(LOSSES) + 5
 VAL_VALUES = 4
 """Numbers of a val row that are metrics: bbox_mAP, segm_mAP, lr and epoch."""
 
+RESULT = 4
+"""Numbers that the end of a run adds: memory_gb, images_per_second, train_seconds (not fps) and harness/updated."""
+
 
 def spec(**changes: Any) -> RunSpec:
     """A run of the published R-50 caffe 1x cell, shortened to 2 epochs."""

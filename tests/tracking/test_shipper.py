@@ -15,6 +15,7 @@ from harness.tracking.shipper import follow, ship
 from harness.tracking.store import Store, StoreError
 
 from .folders import (
+    RESULT,
     START,
     TRAIN_VALUES,
     VAL_VALUES,
@@ -29,11 +30,6 @@ from .folders import (
     write_rows,
 )
 
-RESULT_VALUES = 3
-"""memory_gb, images_per_second and train_seconds: fps was not measured."""
-MARK = 1
-"""harness/updated."""
-
 
 def twice(points):
     """The (key, step) pairs that occur more than once."""
@@ -44,7 +40,7 @@ def twice(points):
 def test_a_finished_run_in_mlflow(tmp_path, uri, points):
     paths = finished(tmp_path)
     shipped = ship(paths, uri)
-    expected = 20 * TRAIN_VALUES + 2 * VAL_VALUES + RESULT_VALUES + MARK
+    expected = 20 * TRAIN_VALUES + 2 * VAL_VALUES + RESULT
     assert shipped is not None and shipped.points == expected
     assert len(points(uri, shipped.run_id)) == expected
 
@@ -70,6 +66,7 @@ def test_a_finished_run_in_mlflow(tmp_path, uri, points):
     assert (parent.info.status, parent.info.end_time) == ("FINISHED", run.info.end_time)
 
 
+@pytest.mark.slow
 def test_artifacts_of_a_finished_run(tmp_path, uri):
     shipped = ship(finished(tmp_path), uri)
     client = Store(uri).client
@@ -81,6 +78,7 @@ def test_artifacts_of_a_finished_run(tmp_path, uri):
     assert client.get_run(shipped.run_id).info.artifact_uri.startswith((tmp_path / "mlartifacts" / "zoo").as_uri())
 
 
+@pytest.mark.slow
 def test_shipping_again_sends_nothing(tmp_path, uri, points):
     paths = finished(tmp_path)
     shipped = ship(paths, uri)
@@ -141,6 +139,7 @@ def test_a_run_goes_on_under_its_id_after_a_failure(tmp_path, uri, points):
     assert client.get_run(first.run_id).data.tags["harness.reason"] == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answers", range(1, 8))
 def test_killed_between_the_stores_answer_and_the_cursor(tmp_path, uri, points, monkeypatch, answers):
     """The process dies at the n-th time that it would write down what the store has just confirmed."""
@@ -163,11 +162,12 @@ def test_killed_between_the_stores_answer_and_the_cursor(tmp_path, uri, points, 
     shipped = ship(paths, uri)
     found = points(uri, shipped.run_id)
     assert not twice(found)
-    assert len(found) == 150 * TRAIN_VALUES + VAL_VALUES + RESULT_VALUES + MARK
+    assert len(found) == 150 * TRAIN_VALUES + VAL_VALUES + RESULT
     where = [Store(uri).experiment_id("zoo")]
     assert len(Store(uri).client.search_runs(where)) == 2  # the run and its parent
 
 
+@pytest.mark.slow
 def test_a_lost_answer_is_sent_again_identically(tmp_path, uri, points, monkeypatch):
     """The store commits a batch, and the answer never arrives."""
     paths = finished(tmp_path)
@@ -185,9 +185,10 @@ def test_a_lost_answer_is_sent_again_identically(tmp_path, uri, points, monkeypa
     shipped = ship(paths, uri)
     found = points(uri, shipped.run_id)
     assert not twice(found)
-    assert len(found) == 21 * TRAIN_VALUES + 2 * VAL_VALUES + RESULT_VALUES + MARK
+    assert len(found) == 21 * TRAIN_VALUES + 2 * VAL_VALUES + RESULT
 
 
+@pytest.mark.slow
 def test_a_lost_cursor_file_means_a_run_of_its_own(tmp_path, uri):
     paths = finished(tmp_path)
     first = ship(paths, uri)
@@ -195,6 +196,7 @@ def test_a_lost_cursor_file_means_a_run_of_its_own(tmp_path, uri):
     assert ship(paths, uri).run_id != first.run_id
 
 
+@pytest.mark.slow
 def test_another_store_gets_everything_anew(tmp_path, uri, points, empty_store):
     paths = finished(tmp_path)
     first = ship(paths, uri)
@@ -208,6 +210,7 @@ def test_another_store_gets_everything_anew(tmp_path, uri, points, empty_store):
     assert not twice(points(uri, first.run_id))
 
 
+@pytest.mark.slow
 def test_infinite_and_nan_losses_arrive_as_nan(tmp_path, uri):
     paths = folder(tmp_path)
     write_rows(paths, 1, [attempt_row(1), train_row(1, loss=math.inf), train_row(2, loss=math.nan)])
@@ -216,6 +219,7 @@ def test_infinite_and_nan_losses_arrive_as_nan(tmp_path, uri):
     assert [math.isnan(point.value) for point in history] == [True, True]
 
 
+@pytest.mark.slow
 def test_one_shipper_at_a_time(tmp_path, uri):
     paths = finished(tmp_path)
     with leases.holding(paths.folder / "tracking.lease", patience=0):
@@ -223,6 +227,7 @@ def test_one_shipper_at_a_time(tmp_path, uri):
     assert ship(paths, uri) is not None
 
 
+@pytest.mark.slow
 def test_a_shipper_that_lost_its_lease_stops(tmp_path, uri, monkeypatch):
     paths = finished(tmp_path)
     real = shipper._Shipper._declare
@@ -249,14 +254,16 @@ def test_no_credentials_in_the_folder(tmp_path):
     assert read_json(paths.tracking)["uri"] == "https://tracking.example/x"
 
 
+@pytest.mark.slow
 def test_follow_ends_soon_after_the_run(tmp_path, uri, points):
     paths = finished(tmp_path)
     started = time.monotonic()
     assert follow(paths, uri, interval=30)
     assert time.monotonic() - started < 10
-    assert len(points(uri, read_json(paths.tracking)["run_id"])) == 20 * TRAIN_VALUES + 2 * VAL_VALUES + 4
+    assert len(points(uri, read_json(paths.tracking)["run_id"])) == 20 * TRAIN_VALUES + 2 * VAL_VALUES + RESULT
 
 
+@pytest.mark.slow
 def test_follow_tries_again_and_says_so_once(tmp_path, uri, monkeypatch, capsys):
     paths = finished(tmp_path)
     left = [StoreError("tracking store X: refused")] * 3
@@ -288,6 +295,7 @@ def test_follow_gives_up_on_a_store_that_stays_away(tmp_path, monkeypatch, capsy
     assert capsys.readouterr().err.splitlines()[-1].endswith("ship the rest later with: harness sync")
 
 
+@pytest.mark.slow
 def test_follow_leaves_with_the_process_that_started_it(tmp_path, uri):
     paths = folder(tmp_path)
     write_rows(paths, 1, [attempt_row(1), train_row(1)])

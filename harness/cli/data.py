@@ -1,0 +1,85 @@
+"""data check, data shapes, data coco: data sets."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.output import Json, count, print_json, print_table
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def check(
+    name: Annotated[
+        str, typer.Argument(metavar="DATASET", help="A data set of harness.toml, or a folder in COCO layout.")
+    ],
+    fast: Annotated[bool, typer.Option("--fast", help="Do not decode the images.")] = False,
+    json: Json = False,
+) -> None:
+    """Report what is wrong with a data set; exit code 1 where something is."""
+    from dataclasses import asdict
+
+    from harness.cli.progress import count_bar
+    from harness.data.check import check_split
+    from harness.data.layout import find_split
+    from harness.settings import dataset_splits, load_settings
+
+    folder = Path(name)
+    known = name in (settings := load_settings()).datasets
+    if known or not folder.is_dir():
+        train, val = dataset_splits(settings, name)
+    else:
+        train, val = find_split(folder, "train"), find_split(folder, "val")
+    reports = {}
+    for part, split in (("train", train), ("val", val)):
+        with count_bar(f"{name} {part}") as progress:
+            reports[part] = check_split(split, decode=not fast, progress=progress)
+    errors = sum(report.errors for report in reports.values())
+    if json:
+        print_json({part: asdict(report) | {"errors": report.errors} for part, report in reports.items()})
+    else:
+        for part, report in reports.items():
+            sizes = f"{count(report.images, 'image')}, {count(report.annotations, 'annotation')}"
+            print(f"{part}: {sizes}, {report.categories} categories, {count(report.errors, 'error')}")
+            rows = [(f.severity, f.kind, f.count, "; ".join(f.offenders)) for f in report.findings]
+            print_table(("severity", "finding", "count", "first"), rows) if rows else None
+    if errors:
+        raise typer.Exit(1)
+
+
+@app.command()
+def shapes(
+    out: Annotated[Path, typer.Argument(help="Where to put it.")],
+    train: Annotated[int, typer.Option(min=1, help="Training images.")] = 400,
+    val: Annotated[int, typer.Option(min=1, help="Validation images.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives another set; the same one the same bytes.")] = 0,
+    size: Annotated[int, typer.Option(min=32, help="Longest side of the images.")] = 160,
+) -> None:
+    """Generate a small data set of overlapping shapes in COCO layout."""
+    from harness.cli.progress import count_bar
+    from harness.data.shapes import generate_shapes
+
+    with count_bar("shapes") as progress:
+        made = generate_shapes(out, train=train, val=val, seed=seed, size=size, progress=progress)
+    print(f"{out}: {train} training and {val} validation images {'written' if made else 'are there already'}")
+    print(f"now name it in harness.toml:\n\n[datasets.shapes]\nroot = {str(out)!r}")
+
+
+@app.command()
+def coco(
+    root: Annotated[Path, typer.Argument(help="Where COCO 2017 is to lie (about 20 GB, twice that meanwhile).")],
+) -> None:
+    """Download and verify COCO 2017, going on where an earlier call stopped."""
+    from harness.data.fetch import fetch_coco
+
+    def progress(what: str, done: int, total: int | None) -> None:
+        if sys.stderr.isatty():
+            share = f"{100 * done / total:5.1f} %" if total else f"{done}"
+            print(f"\r{what}: {share}", end="", file=sys.stderr, flush=True)
+
+    filled = fetch_coco(root, progress=progress)
+    print(f"{root}: {'filled ' + ', '.join(filled) if filled else 'complete already'}")
+    print(f"now name it in harness.toml:\n\n[datasets.coco2017]\nroot = {str(root)!r}")

@@ -1,0 +1,100 @@
+"""Pictures of predictions: of a run's validation images, and of any photos."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pycocotools import mask as mask_api
+
+from harness.data.coco import GroundTruth
+from harness.data.evaluation_images import evaluation_image
+from harness.data.transforms import decode
+from harness.evaluation.detections import read_detections
+from harness.evaluation.draw import contact_sheet, draw, write_image
+from harness.evaluation.predict import detect_image, testing
+from harness.runs import RunPaths
+from harness.training.restore import restore
+from harness.training.validation import Validation
+
+PICTURES = 8
+"""Validation images of which a finished run keeps a picture."""
+
+
+def predict_images(
+    checkpoint: Path, images: Sequence[Path], output: Path, *, min_score: float, cell: str | None = None
+) -> Iterator[tuple[Path, Path, int]]:
+    """Write a picture with masks, boxes, labels and scores of each photo: (photo, picture, instances drawn).
+
+    Raises UserError where the checkpoint or a photo cannot be read.
+    """
+    pixels = [decode(path) for path in images]
+    restored = restore(checkpoint, cell=cell)
+    recipe = restored.recipe
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = restored.model.to(device)
+    names = _distinct(images)
+    for path, image, name in zip(images, pixels, names, strict=True):
+        prepared = evaluation_image(
+            image,
+            image_id=0,
+            scale=recipe.test_scale,
+            channel_order=recipe.channel_order,
+            mean=recipe.pixel_mean,
+            std=recipe.pixel_std,
+            pad_divisor=recipe.pad_divisor,
+        )
+        with testing(model):
+            found = detect_image(model, prepared, device)
+        scores = found.scores.tolist()
+        picture = draw(
+            image, found.boxes.numpy(), found.labels.numpy(), scores, found.masks, restored.classes, min_score=min_score
+        )
+        write_image(output / name, picture)
+        yield path, output / name, sum(score >= min_score for score in scores)
+
+
+def _distinct(images: Sequence[Path]) -> list[str]:
+    """A .png name for each photo; photos of the same name are numbered."""
+    names: list[str] = []
+    for path in images:
+        same = sum(name == f"{path.stem}.png" or name.startswith(f"{path.stem}-") for name in names)
+        names.append(f"{path.stem}-{same}.png" if same else f"{path.stem}.png")
+    return names
+
+
+def draw_predictions(paths: RunPaths, validation: Validation) -> None:
+    """Ground truth beside prediction: a picture for each of the first validation images with objects, and a sheet."""
+    index = validation.index
+    rows, _ = read_detections(paths.detections)
+    label_of = {int(number): label for label, number in enumerate(index.category_ids)}
+    names = list(index.category_names)
+    pairs: list[Any] = []
+    shown = [i for i in range(len(validation.image_ids)) if index.first[i + 1] > index.first[i]][:PICTURES]
+    for number in shown:
+        name = str(index.file_names[number])
+        image = decode(validation.images / name)
+        truth = index.ground_truth(number)
+        found = [row for row in rows if row["image_id"] == int(index.image_ids[number])]
+        boxes = [[row["bbox"][0], row["bbox"][1], sum(row["bbox"][::2]), sum(row["bbox"][1::2])] for row in found]
+        labels = [label_of[row["category_id"]] for row in found]
+        scores, masks = [row["score"] for row in found], [row["segmentation"] for row in found]
+        left = draw(image, truth.boxes, truth.labels, None, truth_masks(truth, image.shape[:2]), names)
+        right = draw(image, boxes, labels, scores, masks, names)
+        pairs += [left, right]
+        write_image(paths.predictions / f"{Path(name).stem}.png", contact_sheet([left, right], columns=2))
+    if pairs:
+        write_image(paths.predictions / "sheet.png", contact_sheet(pairs, columns=4))
+
+
+def truth_masks(truth: GroundTruth, size: tuple[int, int]) -> list[dict[str, Any]]:
+    """The ground truth's masks as RLEs of the image's (height, width)."""
+    height, width = size
+    masks = []
+    for segmentation in truth.segmentations:
+        if isinstance(segmentation, dict):
+            masks.append(segmentation)
+        else:
+            parts = [part.tolist() for part in segmentation]
+            masks.append(mask_api.merge(mask_api.frPyObjects(parts, height, width)))
+    return masks

@@ -1,0 +1,175 @@
+"""From a run to its record, and through records.json unchanged."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tracking import folders
+
+from harness.errors import UserError
+from harness.files import read_json
+from harness.matrix import load_experiment
+from harness.recipe import Recipe, to_dict
+from harness.reporting.records import (
+    EpochAP,
+    FileRecord,
+    Hardware,
+    Record,
+    Snapshot,
+    frame,
+    from_tracking,
+    of_tracked,
+    ordered,
+    read_snapshot,
+    relative_to,
+    to_json,
+)
+from harness.runs import RunPaths, RunSpec, State, read_spec, read_state
+from harness.tracking import fields
+from harness.tracking.query import TrackedRun
+from reporting.conftest import Load, finished, unfinished
+
+HISTORY = {"epoch": [(100, 1.0), (200, 2.0)], "bbox_mAP": [(100, 0.1), (200, 0.2)], "segm_mAP": [(200, 0.1)]}
+
+
+def tracked(paths: RunPaths, metrics: dict[str, float]) -> TrackedRun:
+    """A run folder as MLflow gives it back."""
+    spec: RunSpec = read_spec(paths)
+    result = read_json(paths.result) if paths.result.exists() else None
+    env = folders.attempt_row(1)["env_info"]
+    tags = fields.tags(spec, read_state(paths), env, result) | {"harness.key": spec.key}
+    return TrackedRun(
+        run_id="r1", name="x", status="FINISHED", tags=tags, params=fields.params(spec), metrics=metrics,
+        start=folders.START + 0.25, end=None,
+    )  # fmt: skip
+
+
+def test_a_finished_run_becomes_its_record(tmp_path: Path) -> None:
+    spec = folders.spec(recipe=Recipe(style="caffe", lr_steps=(8, 11, 13), loss_scale="dynamic", pretrained="none"))
+    paths = folders.finished(tmp_path, spec)
+    metrics = {
+        "val/epoch": 2.0, "val/bbox_mAP": 0.2, "val/segm_mAP": 0.1, "val/bbox_mAP_s": float("nan"), "val/lr": 0.02,
+        "epoch": 2.0, "train/loss": 0.5, "memory_gb": 4.0,
+    }  # fmt: skip
+    record = of_tracked(tracked(paths, metrics), HISTORY)
+    assert record == Record(
+        cell=spec.cell,
+        name=spec.name,
+        axes=spec.axes,
+        seed=0,
+        key=spec.key,
+        identity="0123456789abcdef",
+        run_id="r1",
+        started=1_700_000_000_250,
+        state="FINISHED",
+        full=False,
+        shortening="epochs=2",
+        precision="fp32",
+        recipe_precision="fp32",
+        recipe=to_dict(spec.executed),
+        epoch=2,
+        epochs=2,
+        metrics={"bbox_mAP": 0.2, "segm_mAP": 0.1},
+        history=(EpochAP(epoch=1, bbox_mAP=0.1, segm_mAP=None), EpochAP(epoch=2, bbox_mAP=0.2, segm_mAP=0.1)),
+        memory_gb=4.0,
+        memory_kind="cuda",
+        hardware=Hardware(kind="cuda", device="NVIDIA H100", count=8),
+        versions={"python": "3.11.9", "torch": "2.6.0", "cuda": "12.4"},
+        commit="c0ffee",
+        evaluation_library="pycocotools 2.0.11",
+        annotations={"train": "a" * 64, "val": "b" * 64},
+        files={"checkpoint": FileRecord(path="/runs/epoch_2.pth", size=7, sha256="e" * 64)},
+    )
+    assert {type(value) for value in record.axes.values()} == {str, bool}
+
+
+def test_a_running_run_has_the_epoch_it_is_in(tmp_path: Path) -> None:
+    paths = folders.folder(tmp_path)
+    folders.set_state(paths, State.RUNNING)
+    record = of_tracked(tracked(paths, {"epoch": 2.0, "val/epoch": 1.0, "val/bbox_mAP": 0.1}), HISTORY)
+    assert (record.state, record.epoch, record.epochs, record.dirty) == ("RUNNING", 2, 2, True)
+    assert (record.memory_gb, record.hardware, record.files) == (None, None, {})
+
+
+def test_a_failed_run_says_why(tmp_path: Path) -> None:
+    paths = folders.folder(tmp_path)
+    folders.set_state(paths, State.FAILED, reason="out of memory")
+    record = of_tracked(tracked(paths, {}), {name: [] for name in HISTORY})
+    assert (record.state, record.reason, record.epoch, record.history) == ("FAILED", "out of memory", 0, ())
+
+
+def snapshot(*records: Record) -> Snapshot:
+    return Snapshot(
+        experiment="small", matrix="experiments/small.yaml", run_root="../../runs", picture=None, matplotlib="3",
+        records=ordered(records),
+    )  # fmt: skip
+
+
+def test_records_json_gives_the_same_records_and_bytes(load: Load, tmp_path: Path) -> None:
+    first, second = load("include: [{backbone: R-50, fp16: [true, false]}]\n").cells
+    before = snapshot(finished(first), unfinished(second, "FAILED", reason='a "ü"'), finished(first, seed=1))
+    path = tmp_path / "records.json"
+    path.write_text(to_json(before), encoding="utf-8")
+    after = read_snapshot(path)
+    assert after == before
+    assert to_json(after) == to_json(before)
+    assert [record.seed for record in after.records] == [0, 0, 1]
+
+
+def test_broken_records_are_answered_in_a_line(load: Load, tmp_path: Path) -> None:
+    planned = load("include: [{backbone: R-50}]\n").cells[0]
+    path = tmp_path / "records.json"
+    plain = json.loads(to_json(snapshot(finished(planned))))
+    path.write_text(json.dumps(plain | {"schema": 2}))
+    with pytest.raises(UserError, match=r"records\.json: not records of this harness \(schema 1 expected\)"):
+        read_snapshot(path)
+    plain["records"][0]["seed"] = "many"
+    path.write_text(json.dumps(plain))
+    with pytest.raises(UserError, match=r"records\.json: records\.0\.seed: .* valid integer"):
+        read_snapshot(path)
+
+
+def test_paths_below_the_run_root_become_relative_to_it(load: Load) -> None:
+    record = finished(load("include: [{backbone: R-50}]\n").cells[0])
+    elsewhere = FileRecord(path="/elsewhere/log.json", size=1, sha256="c" * 64)
+    (moved,) = relative_to([replace(record, files=record.files | {"log": elsewhere})], Path("runs"))
+    assert moved.files["config"].path == "small/mask_rcnn_r50_fpn_1x_coco-seed0/config.json"
+    assert moved.files["log"] == elsewhere
+    assert relative_to([moved], Path("runs")) == (moved,)
+
+
+def test_the_frame_has_a_row_a_run(load: Load) -> None:
+    first, second = load("include: [{backbone: R-50, fp16: [true, false]}]\n").cells
+    found = frame([finished(second, box=0.4), unfinished(first, "RUNNING")])
+    assert list(found["name"]) == [second.name, first.name]
+    assert list(found["fp16"]) == [False, True]
+    assert list(found["device"]) == ["NVIDIA H100", None]
+    assert found["bbox_mAP"][0] == 0.4
+    assert found["bbox_mAP"].isna()[1]
+
+
+@pytest.mark.slow
+def test_records_come_from_a_real_store(tmp_path: Path) -> None:
+    from harness.tracking.shipper import ship
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    planned = load_experiment(_matrix(tmp_path)).cells[0]
+    spec = folders.spec(
+        experiment="small", recipe=planned.recipe, shortening=planned.shortening, axes=planned.cell.point, seed=3
+    )
+    paths = folders.finished(tmp_path / "runs", spec)
+    shipped = ship(paths, uri)
+    (record,) = from_tracking(uri, "small")
+    assert (record.run_id, record.seed, record.key) == (shipped.run_id, 3, spec.key)
+    assert record.recipe == to_dict(planned.executed)
+    assert record.axes == planned.cell.point
+    assert record.metrics == {"bbox_mAP": 0.2, "segm_mAP": 0.1}
+    assert [(point.epoch, point.bbox_mAP) for point in record.history] == [(1, 0.1), (2, 0.2)]
+    assert (record.epoch, record.epochs, record.memory_gb) == (2, 2, 4.0)
+
+
+def _matrix(folder: Path) -> Path:
+    path = folder / "small.yaml"
+    path.write_text("shorten: {epochs: 2}\nseeds: [3]\ninclude: [{backbone: R-50, style: caffe}]\n")
+    return path

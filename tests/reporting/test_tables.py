@@ -1,0 +1,207 @@
+"""Columns, seeds, marks and refusals of the tables."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import axes
+from harness.errors import UserError
+from harness.matrix import Experiment, load_experiment
+from harness.reporting.records import Hardware, Record
+from harness.reporting.rows import match
+from harness.reporting.tables import ResultTable, result_tables
+from reporting.conftest import Load, finished, on_cpu, unfinished
+
+ZOO = Path(__file__).parents[2] / "experiments" / "zoo.yaml"
+TWO = "include: [{backbone: R-50, schedule: [1x, 2x]}]\n"
+SEEDS = "seeds: [0, 1, 2]\ninclude: [{backbone: R-50}]\n"
+SHORT = "shorten: {epochs: 2, image_scale: 0.5}\ninclude: [{backbone: R-50}]\n"
+FP16 = "include: [{backbone: R-50, fp16: true}]\n"
+
+
+def tables(experiment: Experiment, records: list[Record]) -> list[ResultTable]:
+    return result_tables(experiment, match(experiment, records)[0], None)
+
+
+def shown(experiment: Experiment, *records: Record, row: int = 0) -> dict[str, Any]:
+    """A row of the first table by column, and its marks."""
+    table = tables(experiment, list(records))[0]
+    return dict(zip(table.columns, table.rows[row].cells, strict=True)) | {"marks": list(table.rows[row].marks)}
+
+
+def test_the_published_columns_and_first_cells() -> None:
+    first, second = tables(load_experiment(ZOO), [])
+    assert first.title == "Results and models"
+    assert first.columns == (
+        "Backbone", "Style", "Lr schd", "Mem (GB)", "Inf time (fps)", "box AP", "mask AP", "Config", "Download"
+    )  # fmt: skip
+    assert [row.cells[:3] for row in first.rows][:4] == [
+        ("R-50-FPN", "caffe", "1x"),
+        ("R-50-FPN", "pytorch", "1x"),
+        ("R-50-FPN (FP16)", "pytorch", "1x"),
+        ("R-50-FPN", "pytorch", "2x"),
+    ]
+    assert second.columns == first.columns
+    assert (len(first.rows), len(second.rows)) == (12, 9)
+    assert second.rows[-1].cells[:3] == ("X-101-64x4d-FPN", "pytorch", "3x")
+
+
+def test_the_backbone_style_and_schedule_are_those_of_the_published_rows(shared: Path) -> None:
+    import csv
+
+    with (shared / "reference" / "published.csv").open(encoding="utf-8", newline="") as file:
+        published = list(csv.DictReader(file))
+    rows = [row for table in tables(load_experiment(ZOO), []) for row in table.rows]
+    assert [row.name for row in rows] == [row["name"] for row in published]
+    for row, wanted in zip(rows, published, strict=True):
+        text = wanted["backbone"].removeprefix("[").split("]")[0]  # linked in the second table
+        assert row.cells[0] == text.replace("x101", "X-101")  # so written in one published row
+        assert row.cells[1:3] == (wanted["style"], wanted["schedule"])
+
+
+def test_a_full_result_on_gpus_has_no_mark(load: Load) -> None:
+    experiment = load(TWO)
+    row = shown(experiment, finished(experiment.cells[0], box=0.3825001, mask=0.34749))
+    assert row["marks"] == []
+    assert (row["Mem (GB)"], row["Inf time (fps)"], row["box AP"], row["mask AP"]) == ("4.4", "16.1", "38.3", "34.7")
+    assert [link.text for link in row["Download"]] == ["model", "log"]
+
+
+def test_what_was_not_measured_is_a_dash(load: Load) -> None:
+    experiment = load(TWO)
+    bare = replace(finished(experiment.cells[0]), fps=None, memory_gb=None, files={}, metrics={"bbox_mAP": -1.0})
+    row = shown(experiment, bare)
+    assert {name: row[name] for name in ("Mem (GB)", "Inf time (fps)", "box AP", "mask AP", "Config", "Download")} == (
+        dict.fromkeys(("Mem (GB)", "Inf time (fps)", "box AP", "mask AP", "Config", "Download"), "-")
+    )
+    assert all(cell for table in tables(experiment, []) for row in table.rows for cell in row.cells)
+
+
+def test_seeds_show_mean_deviation_and_number(load: Load) -> None:
+    # 38.0, 38.4, 38.5: mean 38.3; squares .09 + .01 + .04 = .14, over n - 1 = 2: .07, its root .2646
+    cell = (experiment := load(SEEDS)).cells[0]
+    found = [finished(cell, seed, box=box) for seed, box in enumerate((0.380, 0.384, 0.385))]
+    row = shown(experiment, *found)
+    assert row["box AP"] == "38.3 ± 0.3 (n=3)"
+    assert row["mask AP"] == "34.0 ± 0.0 (n=3)"
+    assert row["Inf time (fps)"] == "16.1"
+    assert row["marks"] == []
+    # without the last: mean 38.2, deviation .4 / sqrt 2 = .2828
+    row = shown(experiment, *found[:2], unfinished(cell, "FAILED", 2, reason="out of memory"))
+    assert row["box AP"] == "38.2 ± 0.3 (n=2)"
+    assert row["marks"] == ["seed 2: failed: out of memory"]
+    row = shown(experiment, found[0])
+    assert row["box AP"] == "38.0 (n=1)"
+    assert row["marks"] == ["seed 1, 2: queued: no run is recorded yet"]
+
+
+@pytest.mark.parametrize(
+    ("state", "changes", "mark"),
+    [
+        ("QUEUED", {}, "queued"),
+        ("RUNNING", {"epoch": 3}, "running, epoch 3/12"),
+        ("FAILED", {"reason": "no space left"}, "failed: no space left"),
+        ("KILLED", {}, "killed"),
+    ],
+)
+def test_an_unfinished_run_shows_its_state_and_no_number(
+    load: Load, state: str, changes: dict[str, Any], mark: str
+) -> None:
+    experiment = load(TWO)
+    half = unfinished(experiment.cells[0], state, metrics={"bbox_mAP": 0.2}, memory_gb=4.0, fps=3.0, **changes)
+    row = shown(experiment, half)
+    assert row["marks"] == [mark]
+    assert {row[name] for name in ("Mem (GB)", "Inf time (fps)", "box AP", "mask AP", "Config", "Download")} == {"-"}
+
+
+@pytest.mark.parametrize(
+    ("matrix", "changes", "mark"),
+    [
+        (SHORT, {}, "shortened, not a full result: epochs=2, image_scale=0.5"),
+        (FP16, {"precision": "bf16"}, "ran in bf16, where the recipe says fp16"),
+        (TWO, {"epoch": 10}, "partial, not a full result: evaluated after epoch 10 of 12"),
+        (TWO, {"hardware": None}, "trained on hardware that was not recorded"),
+        (TWO, {"dirty": True}, "the code had changes that its commit 1234567890 lacks"),
+    ],
+)
+def test_what_is_no_full_result_is_marked(load: Load, matrix: str, changes: dict[str, Any], mark: str) -> None:
+    experiment = load(matrix)
+    assert shown(experiment, finished(experiment.cells[0], **changes))["marks"] == [mark]
+
+
+def test_an_override_stands_in_the_first_cell_and_is_spelled_out(load: Load) -> None:
+    experiment = load(TWO + "recipe: {lr: 0.01, bn_eval: false}\n")
+    row = shown(experiment, finished(experiment.cells[0]))
+    assert row["Backbone"] == "R-50-FPN +lr=0.01+bn_eval=False"
+    assert row["marks"] == ["+lr=0.01+bn_eval=False, not the cell's own recipe: bn_eval=false, lr=0.01"]
+
+
+def test_memory_and_speed_of_a_cpu_stand_in_its_own_columns(load: Load) -> None:
+    experiment = load(TWO)
+    records = on_cpu(finished(experiment.cells[0])), finished(experiment.cells[1])
+    columns = ("Mem (GB)", "Inf time (fps)", "Mem (GB) on CPU", "Inf time (fps) on CPU")
+    cpu, gpu = (shown(experiment, *records, row=index) for index in (0, 1))
+    assert [cpu[name] for name in columns] == ["-", "-", "7.3", "0.5"]
+    assert [gpu[name] for name in columns] == ["4.4", "16.1", "-", "-"]
+    assert cpu["marks"] == ["trained on a CPU (AMD EPYC), not on a GPU"]
+    assert "Mem (GB) on CPU" not in shown(experiment, records[1])
+
+
+def test_the_processs_memory_never_fills_the_gpu_column(load: Load) -> None:
+    experiment = load(TWO)
+    assert shown(experiment, finished(experiment.cells[0], memory_kind="rss"))["Mem (GB)"] == "-"
+
+
+def test_rows_of_several_kinds_of_gpu_say_which(load: Load) -> None:
+    experiment = load(TWO)
+    v100 = finished(experiment.cells[1], hardware=Hardware(kind="cuda", device="Tesla V100", count=8))
+    first, second = (shown(experiment, finished(experiment.cells[0]), v100, row=index) for index in (0, 1))
+    assert (first["marks"], second["marks"]) == (["on NVIDIA H100"], ["on Tesla V100"])
+
+
+def test_without_named_tables_there_is_one_for_each_multi_scale_value(load: Load) -> None:
+    experiment = load("axes: {backbone: [R-50, R-101], multiscale: [true, false]}\n")
+    assert [(table.title, len(table.rows)) for table in tables(experiment, [])] == [
+        ("Multi-scale: no", 2),
+        ("Multi-scale: yes", 2),
+    ]
+    assert [table.title for table in tables(load(TWO), [])] == ["Results"]
+
+
+def test_a_table_that_mixes_a_splitting_axis_shows_it(load: Load) -> None:
+    experiment = load(
+        "axes: {backbone: [R-50], multiscale: [true, false]}\ntables: [{title: All, cells: '*'}]\n",
+    )
+    (table,) = tables(experiment, [])
+    assert table.columns[:4] == ("Backbone", "Style", "Multi-scale", "Lr schd")
+    assert [row.cells[2] for row in table.rows] == ["yes", "no"]
+
+
+GROUP_NORM = axes.Axis(
+    name="neck",
+    column="Neck",
+    values=(
+        axes.Value(key="plain"),
+        axes.Value(key="GN", piece="_gn-neck", label="GN", edit=lambda recipe, point: replace(recipe, fpn_norm="GN")),
+    ),
+)
+
+
+def test_a_sixth_axis_has_its_column_where_it_says_something(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(axes, "AXES", (*axes.AXES, GROUP_NORM))
+    experiment = load("axes: {backbone: [R-50], neck: [plain, GN]}\n")
+    (table,) = tables(experiment, [finished(experiment.cells[1])])
+    assert table.columns[:5] == ("Backbone", "Style", "Lr schd", "Neck", "Mem (GB)")
+    assert [row.cells[3] for row in table.rows] == ["-", "GN"]
+    assert [len(row.marks) for row in table.rows] == [1, 0]
+    assert "Neck" not in tables(load_experiment(ZOO), [])[0].columns
+
+
+def test_two_rows_with_the_same_axis_cells_are_refused(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = replace(GROUP_NORM, values=tuple(replace(value, label="") for value in GROUP_NORM.values))
+    monkeypatch.setattr(axes, "AXES", (*axes.AXES, silent))
+    experiment = load("axes: {backbone: [R-50], neck: [plain, GN]}\n")
+    with pytest.raises(UserError, match=r"'Results': .*fpn_1x_coco and .*gn-neck.* would both show 'R-50-FPN \| pyt"):
+        tables(experiment, [])
