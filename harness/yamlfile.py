@@ -20,7 +20,7 @@ def load(path: Path) -> Document:
     """Safe-load a YAML 1.2 file of mappings with text keys, lists, texts, numbers, booleans and nothing else.
 
     Raises UserError with file:line:column: missing file, broken syntax, a repeated key, a file that is no mapping, a
-    date or a tagged value, an alias inside its own anchor.
+    date or a tagged value. (An alias inside its own anchor reads as nothing.)
     """
     try:
         tree = YAML(typ="rt", pure=True).load(read_text(path))
@@ -37,7 +37,7 @@ def load(path: Path) -> Document:
     if not isinstance(tree, CommentedMap):
         raise UserError(f"{path}:1:1: expected a mapping such as 'name: ...', found {shown(tree)}")
     document = Document(path=path, tree={}, locate=partial(_position, tree))
-    for loc, text, key in _foreign(tree, (), ()):
+    for loc, text, key in _foreign(tree, ()):
         document.mistake(loc, text, key=key)
     document.raise_mistakes()
     document.tree = _plain(tree)
@@ -61,18 +61,16 @@ def _position(tree: Any, loc: Loc, key: bool) -> tuple[int, int]:
     return where[0] + 1, where[1] + 1
 
 
-def _foreign(node: Any, loc: Loc, above: tuple[int, ...]) -> Iterator[tuple[Loc, str, bool]]:
+def _foreign(node: Any, loc: Loc) -> Iterator[tuple[Loc, str, bool]]:
     """What no file of ours holds: (place, complaint, whether it is about the key)."""
-    if id(node) in above:
-        yield loc, "this alias stands inside its own anchor", False
-    elif isinstance(node, CommentedMap) and type(node) is CommentedMap:
+    if type(node) is CommentedMap:
         for key, value in node.items():
             if not isinstance(key, str):
                 yield (*loc, key), f"key {shown(key)} is no text; put it in quotes, or mend it", True
-            yield from _foreign(value, (*loc, key), (*above, id(node)))
+            yield from _foreign(value, (*loc, key))
     elif isinstance(node, CommentedSeq):
         for index, value in enumerate(node):
-            yield from _foreign(value, (*loc, index), (*above, id(node)))
+            yield from _foreign(value, (*loc, index))
     elif not isinstance(node, bool | int | float | str | None):
         yield loc, "expected a text, a number, true or false, found a date or a tagged value; quote a text", False
 

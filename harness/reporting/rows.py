@@ -65,18 +65,13 @@ def _misfit(planned: PlannedCell | None, record: Record, seeds: tuple[int, ...])
 
 
 def _fill(planned: PlannedCell, records: list[Record], seeds: tuple[int, ...]) -> tuple[Row, list[OtherRun]]:
-    newest = max(records, key=_preference, default=None)
+    ranked = sorted(records, key=_preference, reverse=True)
     chosen: dict[int, Record] = {}
     others = []
-    for record in sorted(records, key=_preference, reverse=True):
-        assert newest is not None
-        if record.precision != newest.precision:
-            why = f"ran in {record.precision}, the row's runs in {newest.precision}"
+    for record in ranked:
+        why = _left_out(record, ranked[0], chosen.get(record.seed))
+        if why:
             others.append(OtherRun(record=record, why=why))
-        elif record.identity != newest.identity:
-            others.append(OtherRun(record=record, why="data, weights or numerics differ from the newest run's"))
-        elif record.seed in chosen:
-            others.append(OtherRun(record=record, why=f"superseded by run {chosen[record.seed].run_id}"))
         else:
             chosen[record.seed] = record
     return Row(planned=planned, runs=tuple((seed, chosen.get(seed)) for seed in seeds)), others
@@ -84,3 +79,12 @@ def _fill(planned: PlannedCell, records: list[Record], seeds: tuple[int, ...]) -
 
 def _preference(record: Record) -> tuple[bool, int, str]:
     return record.precision == record.recipe_precision, record.started, record.run_id
+
+
+def _left_out(record: Record, first: Record, same_seed: Record | None) -> str | None:
+    """Why a record does not stand in a row beside its first choice, or None."""
+    if record.precision != first.precision:
+        return f"ran in {record.precision}, the row's runs in {first.precision}"
+    if record.identity != first.identity:
+        return "data, weights or numerics differ from the newest run's"
+    return f"superseded by run {same_seed.run_id}" if same_seed else None

@@ -163,7 +163,11 @@ def _fps(row: Row, kind: str) -> list[float]:
 
 
 def _mean(values: list[float]) -> str:
-    return f"{statistics.fmean(values):.1f}" if values else ABSENT
+    """One decimal as published; below 1, two digits."""
+    mean = statistics.fmean(values) if values else None
+    if mean is None:
+        return ABSENT
+    return f"{mean:.1f}" if mean >= 1 else f"{mean:.2g}"
 
 
 def average_precision(row: Row, metric: str) -> str:

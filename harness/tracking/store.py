@@ -63,7 +63,7 @@ def answering(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise StoreError(f"tracking store {shown(uri)}: {shown_in(reason, uri)}") from error
 

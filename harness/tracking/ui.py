@@ -14,9 +14,11 @@ PORT = 5000
 
 
 def ui_command(uri: str, port: int = PORT) -> list[str]:
-    """The command that serves a store's pages on this machine alone."""
-    where = ["--backend-store-uri", absolute(uri), "--host", HOST, "--port", str(port)]
-    return [sys.executable, "-m", "mlflow", "ui", *where, "--workers", "1"]
+    """The command that serves a store's pages on this machine alone, from whatever working folder."""
+    where = ["--backend-store-uri", absolute(uri), "--host", HOST, "--port", str(port), "--workers", "1"]
+    file = database(uri)
+    artifacts = ["--artifacts-destination", (file.parent / "mlartifacts").as_uri()] if file else []
+    return [sys.executable, "-m", "mlflow", "ui", *where, *artifacts]
 
 
 def open_ui(uri: str, port: int | None = None, say: Callable[[str], object] = sys.stdout.write) -> int:

@@ -144,9 +144,8 @@ def test_the_frame_has_a_row_a_run(load: Load) -> None:
     found = frame([finished(second, box=0.4), unfinished(first, "RUNNING")])
     assert list(found["name"]) == [second.name, first.name]
     assert list(found["fp16"]) == [False, True]
-    assert list(found["device"]) == ["NVIDIA H100", None]
-    assert found["bbox_mAP"][0] == 0.4
-    assert found["bbox_mAP"].isna()[1]
+    assert (found["device"][0], found["bbox_mAP"][0]) == ("NVIDIA H100", 0.4)
+    assert list(found[["device", "bbox_mAP"]].isna().loc[1]) == [True, True]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The shipper against a real MLflow server on the loopback address, which is killed and comes back."""
 
+import json
 import os
 import signal
 import socket
@@ -24,6 +25,7 @@ from .folders import (
     VAL_VALUES,
     attempt_row,
     finish,
+    finished,
     folder,
     set_state,
     train_row,
@@ -51,7 +53,12 @@ class Server:
         settings = {**os.environ, **environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                self.command, env=settings, stdout=log, stderr=log, start_new_session=True, cwd=self.folder
+                self.command,
+                env=settings,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd=self.folder / "elsewhere",
             )
         until = time.monotonic() + 120
         while time.monotonic() < until:
@@ -69,11 +76,19 @@ class Server:
 
 @pytest.fixture
 def server(uri, port, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
     running = Server(uri, port, tmp_path)
     running.start()
     yield running
     if running.process.poll() is None:
         running.kill()
+
+
+def test_a_server_shows_the_artifacts_of_runs_that_were_shipped_without_it(tmp_path, uri, server):
+    shipped = ship(finished(tmp_path), uri)
+    page = f"http://127.0.0.1:{server.port}/get-artifact?run_uuid={shipped.run_id}&path=per_class.csv"
+    with urllib.request.urlopen(page) as answer:
+        assert answer.read().startswith(b"id,name,instances,bbox,segm\n1,person")
 
 
 def test_a_server_that_is_killed_and_comes_back(tmp_path, uri, points, server, capfd):
@@ -101,6 +116,9 @@ def test_a_server_that_is_killed_and_comes_back(tmp_path, uri, points, server, c
     pairs = [point[:2] for point in found]
     assert len(set(pairs)) == len(pairs) == 20 * TRAIN_VALUES + 2 * VAL_VALUES + RESULT
     assert read_json(paths.tracking)["run_id"] == first.run_id
+    with urllib.request.urlopen(f"{address}/ajax-api/2.0/mlflow/artifacts/list?run_id={first.run_id}") as answer:
+        assert "per_class.csv" in {file["path"] for file in json.load(answer)["files"]}
+    assert (tmp_path / "mlartifacts").is_dir()  # beside the store, not in the server's working folder
     run = runs(address, "zoo")[0]
     assert (run.status, run.metrics["val/bbox_mAP"]) == ("FINISHED", 0.2)
     assert run.files["checkpoint"]["size"] == 7

@@ -1,0 +1,48 @@
+# What CI runs, and what you run. Every target uses the virtual environment in .venv (VENV=... for another one).
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+DEMO ?= .demo
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo check test test-slow lint types wheel clean
+
+help:  ## show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/.installed  ## install the package with all it needs into $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tuning,ui]'
+	touch $@
+
+demo: install  ## run four small cells on generated shapes: trainings, MLflow, report, pictures
+	$(BIN)/python -m harness data shapes $(DEMO)/shapes
+	HARNESS_DATASET_SHAPES=$(DEMO)/shapes HARNESS_RUN_ROOT=$(DEMO)/runs HARNESS_TRACKING_URI=sqlite:///$(DEMO)/mlflow.db \
+		$(BIN)/python -m harness submit experiments/demo.yaml --cluster local --wait
+	HARNESS_DATASET_SHAPES=$(DEMO)/shapes HARNESS_RUN_ROOT=$(DEMO)/runs HARNESS_TRACKING_URI=sqlite:///$(DEMO)/mlflow.db \
+		$(BIN)/python -m harness report experiments/demo.yaml --output $(DEMO)/report
+	@echo
+	@echo "report:  $(abspath $(DEMO))/report/README.md"
+	@echo "picture: $(abspath $(DEMO))/report/sample.png"
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy --strict harness
+
+check: lint types  ## lint, types and the quick tests: no root, no network, under 90 s
+	$(BIN)/pytest -n 2 -m 'not slow and not slurm and not browser and not network and not gpu'
+
+test: lint types wheel  ## all of it
+	$(BIN)/pytest -n 2
+
+wheel: install  ## build the wheel into dist/
+	rm -rf build dist
+	$(BIN)/python -m build --wheel --outdir dist . > /dev/null
+
+clean:  ## remove what was built, not the runs
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache
