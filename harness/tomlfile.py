@@ -24,12 +24,15 @@ def load(path: Path) -> Document:
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        what, line, column = re.fullmatch(
-            r"(.*?)(?: \(at line (\d+), column (\d+)\))?(?: \(.*\))?", str(error)
-        ).groups()  # type: ignore[union-attr]
-        where = f":{line}:{column}" if line else ""
-        raise UserError(f"{path}{where}: not valid TOML: {what[:1].lower()}{what[1:]}") from None
+        raise UserError(f"{path}:{_told(str(error), text)}") from None
     return Document(path=path, tree=tree, locate=partial(_position, _places(text)))
+
+
+def _told(message: str, text: str) -> str:
+    """tomllib's "What (at line 1, column 2)", or "What (at end of document)", as "1:2: not valid TOML: what"."""
+    what, _, where = message.rpartition(" (at ")
+    numbers = re.findall(r"\d+", where) or [text.count("\n") + 1, len(text) - text.rfind("\n")]
+    return f"{numbers[0]}:{numbers[1]}: not valid TOML: {what[:1].lower()}{what[1:]}"
 
 
 def _places(text: str) -> dict[Loc, tuple[int, int, int]]:

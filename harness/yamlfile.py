@@ -50,7 +50,7 @@ def _position(tree: Any, loc: Loc, key: bool) -> tuple[int, int]:
     for index, part in enumerate(loc):
         last = index == len(loc) - 1
         if isinstance(node, CommentedMap) and part in node:
-            if part not in node.lc.data:  # merged in by `<<`: the mapping's own place stands for it
+            if part not in (node.lc.data or {}):  # merged in by `<<`: the mapping's own place stands for it
                 break
             where = node.lc.key(part) if (key and last) or node[part] is None else node.lc.value(part)
         elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):

@@ -33,7 +33,7 @@ def load(folder: Path, content: str | bytes) -> yamlfile.Document:
         ("a: 1\n---\nb: 2\n", ":2:1: not valid YAML: but found another document"),
         ("a: b\0c\n", ": not valid YAML: unacceptable character #x0000: special characters are not allowed"),
         (b"a: 1\nb: \xff\n", ":2: not UTF-8 text (byte 0xff)"),
-        ("a: " + "[" * 400, ": nested hundreds of levels deep"),
+        ("a: " + "[" * 600, ": nested hundreds of levels deep"),
         ("a: 1\n2: b\n", ":2:1: key 2 is no text; put it in quotes, or mend it"),
         ("a: 1\n~: b\n", ":2:1: key nothing is no text; put it in quotes, or mend it"),
         *(

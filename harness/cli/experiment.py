@@ -42,7 +42,7 @@ def plan(experiment: ExperimentFile, json: Json = False) -> None:
     table = [
         (
             row["name"],
-            "published" if row["published"] else "derived",
+            "overridden" if row["name"] != row["cell"] else "published" if row["published"] else "derived",
             f"{row['epochs']} x {row['repeats']}",
             ",".join(map(str, row["lr_steps"])),
             row["precision"],

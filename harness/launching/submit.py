@@ -80,12 +80,13 @@ def _gpus(wanted: int, jobs: int) -> int:
 
 def wait(runs: list[PreparedRun], on_change: Callable[[PreparedRun, RunState], None]) -> list[RunState]:
     """Wait until every run has ended; on_change is called with each run whose state or progress changed."""
-    seen: dict[int, RunState] = {}
+    seen: dict[int, tuple[object, ...]] = {}
     while True:
         states = [read_state(run.paths) for run in runs]
         for number, (run, state) in enumerate(zip(runs, states, strict=True)):
-            if seen.get(number) != state:
-                seen[number] = state
+            shown = (state.state, state.attempt, state.progress, state.reason)
+            if seen.get(number) != shown:
+                seen[number] = shown
                 on_change(run, state)
         if all(state.state.ended for state in states):
             return states

@@ -21,9 +21,10 @@ from harness.errors import UserError
 from harness.files import read_json, sha256
 from harness.leases import Lease, LeaseLost
 from harness.recipe import digest
-from harness.runs import RunPaths, RunSpec, RunState, State, merge_log, read_log, read_spec, read_state
+from harness.runs import RunPaths, merge_log, read_state
 from harness.tracking import fields
 from harness.tracking.cursor import Cursor, load, save
+from harness.tracking.snapshot import Snapshot, look
 from harness.tracking.store import PARENT, Store, StoreError, absolute, answering
 
 BATCH = 1000
@@ -45,85 +46,26 @@ class Shipped:
     status: str  # MLflow's
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Snapshot:
-    """What a run folder says. The state is read first, so a final state comes with all the rows before it."""
-
-    paths: RunPaths
-    spec: RunSpec
-    state: RunState
-    segments: dict[str, list[dict[str, Any]]]
-    result: dict[str, Any] | None
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        return [row for rows in self.segments.values() for row in rows]
-
-    @property
-    def env(self) -> dict[str, Any]:
-        """env_info of the newest attempt."""
-        found = [row["env_info"] for row in self.rows if row.get("mode") == "attempt"]
-        return found[-1] if found else {}
-
-    @property
-    def start(self) -> float:
-        """When the first attempt started, seconds since 1970."""
-        return next((row["time"] for row in self.rows if row.get("mode") == "attempt"), time.time())
-
-    @property
-    def end(self) -> float:
-        """When the run was last heard of."""
-        return max([self.state.updated, *self._stamps])
-
-    @property
-    def last_stamp(self) -> int:
-        """Time of the last journal row in milliseconds."""
-        return round(1000 * max(self._stamps, default=self.state.updated))
-
-    @property
-    def _stamps(self) -> list[float]:
-        return [row["stamp"] for row in self.rows if "stamp" in row]
-
-    @property
-    def status(self) -> str:
-        """MLflow's status; of a run that has ended also the attempt and the time, as it may go on and end again."""
-        word = fields.STATUS[self.state.state]
-        return f"{word} {self.state.attempt} {self.end}" if self.state.state.ended else word
-
-
-def _look(paths: RunPaths) -> _Snapshot:
-    state = read_state(paths)
-    logs = sorted((paths.folder / "attempts").glob("*/log.json"))
-    finished = state.state == State.FINISHED
-    return _Snapshot(
-        paths=paths,
-        spec=read_spec(paths),
-        state=state,
-        segments={log.parent.name: read_log(log) for log in logs},
-        result=read_json(paths.result) if finished and paths.result.exists() else None,
-    )
-
-
 def ship(paths: RunPaths, uri: str) -> Shipped | None:
     """Bring the store to what the run folder says now; None where there is no news, or another shipper is at work.
 
     Raises StoreError where the store cannot be reached (the next call goes on where this one stopped), and UserError
     where the folder is no run.
     """
-    if not _has_news(_look(paths), load(paths, uri)):
+    if not _has_news(look(paths), load(paths, uri)):
         return None
     held = leases.acquire(paths.folder / "tracking.lease")
     if held is None:
         return None
     try:
-        return _Shipper(_look(paths), load(paths, uri), uri, held).ship()
+        return _Shipper(look(paths), load(paths, uri), uri, held).ship()
     except LeaseLost:
         return None
     finally:
         held.release()
 
 
-def _has_news(seen: _Snapshot, cursor: Cursor) -> bool:
+def _has_news(seen: Snapshot, cursor: Cursor) -> bool:
     return (
         not cursor.declared
         or cursor.status != seen.status
@@ -132,14 +74,14 @@ def _has_news(seen: _Snapshot, cursor: Cursor) -> bool:
     )
 
 
-def _tags_digest(seen: _Snapshot) -> str:
+def _tags_digest(seen: Snapshot) -> str:
     return digest(fields.tags(seen.spec, seen.state, seen.env, seen.result))
 
 
 class _Shipper:
     """One shipment: a snapshot, and a cursor that is written after every answer of the store."""
 
-    def __init__(self, seen: _Snapshot, cursor: Cursor, uri: str, held: Lease) -> None:
+    def __init__(self, seen: Snapshot, cursor: Cursor, uri: str, held: Lease) -> None:
         self.seen = seen
         self.cursor = cursor
         self.held = held
@@ -266,7 +208,7 @@ class _Shipper:
             self._advance(artifacts={**self.cursor.artifacts, name: content})
 
 
-def _batches(seen: _Snapshot, cursor: Cursor) -> Iterator[tuple[dict[str, int], list[fields.Point]]]:
+def _batches(seen: Snapshot, cursor: Cursor) -> Iterator[tuple[dict[str, int], list[fields.Point]]]:
     """The metrics not shipped yet in batches, each with the cursor's `segments` once it has arrived.
 
     Of several rows of a step, or of a thinning window, only the first one counts, over all attempts.
@@ -319,7 +261,7 @@ def follow(paths: RunPaths, uri: str, interval: float = 5.0, parent: int | None 
 
 
 def _is_complete(paths: RunPaths, uri: str) -> bool:
-    return not _has_news(_look(paths), load(paths, uri))
+    return not _has_news(look(paths), load(paths, uri))
 
 
 def _wait(paths: RunPaths, seconds: float) -> None:

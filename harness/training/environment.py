@@ -41,13 +41,13 @@ def cpu_name() -> str:
 
 
 def git_commit() -> dict[str, Any] | None:
-    """The commit of the package's checkout and whether files differ from it; None outside a checkout."""
+    """The commit of the package's checkout and whether the package differs from it; None outside a checkout."""
     folder = Path(__file__).resolve().parent.parent.parent
     if not (folder / ".git").exists():
         return None
     try:
         commit = _git(folder, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))}
+        return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--", "harness"))}
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -82,9 +82,9 @@ def draw_predictions(paths: RunPaths, validation: Validation) -> None:
         left = draw(image, truth.boxes, truth.labels, None, truth_masks(truth, image.shape[:2]), names)
         right = draw(image, boxes, labels, scores, masks, names)
         pairs += [left, right]
-        write_image(paths.predictions / f"{Path(name).stem}.png", contact_sheet([left, right], columns=2))
+        write_image(paths.predictions / f"{Path(name).stem}.png", contact_sheet([left, right], columns=2, titles=("truth", "prediction")))
     if pairs:
-        write_image(paths.predictions / "sheet.png", contact_sheet(pairs, columns=4))
+        write_image(paths.predictions / "sheet.png", contact_sheet(pairs, columns=4, titles=("truth", "prediction") * 2))
 
 
 def truth_masks(truth: GroundTruth, size: tuple[int, int]) -> list[dict[str, Any]]:

@@ -67,6 +67,8 @@ def test_shifted_runs_equal_an_encoded_image(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("box", [[3.5, 3.5, 3.5, 9], [60.9, 39.9, 61, 40], [5, 5, 5, 5]])
-def test_tiny_and_empty_boxes_do_not_fail(box: list[float]) -> None:
+def test_tiny_and_empty_boxes_stay_within_a_pixel_of_the_box(box: list[float]) -> None:
     (rle,) = paste_rles(torch.ones(1, 28, 28), torch.tensor([box]), height=HEIGHT, width=WIDTH, threshold=0.5)
-    assert coco_mask.area(rle) <= 9
+    painted = torch.from_numpy(coco_mask.decode(rle)).nonzero().flip(1)  # (x, y)
+    low, high = torch.tensor(box[:2]).floor() - 1, torch.tensor(box[2:]).ceil() + 1
+    assert ((painted >= low) & (painted < high)).all()

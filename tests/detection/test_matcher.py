@@ -9,7 +9,12 @@ from harness.detection.matcher import BACKGROUND, IGNORED, match
 
 
 def matches(
-    monkeypatch: pytest.MonkeyPatch, iou: list[list[float]], *, gt: list[int], valid: list[int], low_quality: bool = True
+    monkeypatch: pytest.MonkeyPatch,
+    iou: list[list[float]],
+    *,
+    gt: list[int],
+    valid: list[int],
+    low_quality: bool = True,
 ) -> list[int]:
     monkeypatch.setattr(matcher, "pairwise_iou", lambda first, second: torch.tensor([iou]))
     candidates, slots = len(iou[0]), len(iou)

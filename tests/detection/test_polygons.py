@@ -42,7 +42,7 @@ def reference(parts: list[Part], height: int, width: int) -> np.ndarray:
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(flat, height, width))).astype(bool)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(polygons, min_size=1, max_size=5), st.sampled_from([(28, 28), (17, 40), (1, 3)]))
 def test_equal_to_pycocotools(instances: list[list[Part]], shape: tuple[int, int]) -> None:
     height, width = shape
@@ -61,7 +61,9 @@ def test_thousands_of_drawn_polygons() -> None:
             star = np.stack([14 + radii * np.cos(angles), 14 + radii * np.sin(angles)], axis=1)
             instances.append([[(x, y) for x, y in star.tolist()]])
         ours = rasterize(*as_tensors(instances), height=28, width=28).numpy()
-        wrong = [not np.array_equal(mask, reference(parts, 28, 28)) for mask, parts in zip(ours, instances, strict=True)]
+        wrong = [
+            not np.array_equal(mask, reference(parts, 28, 28)) for mask, parts in zip(ours, instances, strict=True)
+        ]
         assert sum(wrong) == 0
 
 

@@ -25,12 +25,16 @@ def test_levels_equal_torchvision() -> None:
 def test_padded_and_compact_pooling_are_equal(size: int) -> None:
     generator = torch.Generator().manual_seed(0)
     pyramids = [
-        [torch.randn(2, 5, 512 // stride, 512 // stride, generator=generator).requires_grad_() for stride in (4, 8, 16, 32)]
+        [
+            torch.randn(2, 5, 512 // stride, 512 // stride, generator=generator).requires_grad_()
+            for stride in (4, 8, 16, 32)
+        ]
     ]
     pyramids.append([level.detach().clone().requires_grad_() for level in pyramids[0]])
     corner = torch.rand(40, 2, generator=generator) * 250
     boxes = torch.cat([corner, corner + torch.rand(40, 2, generator=generator).square() * 500], dim=1).clamp(max=512)
     boxes[3] = 0  # an unused slot
+    boxes[4] = torch.tensor([10.0, 20, 500, 510])
     weights = torch.randn(40, 5, size, size, generator=generator)
     pooled = []
     for pyramid, compact in zip(pyramids, (True, False), strict=True):

@@ -52,13 +52,9 @@ class Server:
     def start(self):
         settings = {**os.environ, **environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with (self.folder / "server.log").open("ab") as log:
+            where = self.folder / "elsewhere"
             self.process = subprocess.Popen(
-                self.command,
-                env=settings,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                cwd=self.folder / "elsewhere",
+                self.command, env=settings, stdout=log, stderr=log, start_new_session=True, cwd=where
             )
         until = time.monotonic() + 120
         while time.monotonic() < until:
