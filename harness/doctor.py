@@ -1,12 +1,12 @@
 """What is well here and what is not: versions, devices, data sets, weights, tracking store, SLURM and folders."""
 
+import http.client
 import os
 import platform
 import re
 import shutil
 import subprocess
 import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -182,7 +182,7 @@ def store(uri: str) -> Check:
     try:
         file = database(uri)
         if file is None:
-            return _server(uri, shown(uri))
+            return _server(shown(uri))
         if not file.exists():
             return Check(name=name, status="ok", detail=f"{file} (made at first use)")
         return Check(name=name, status="ok", detail=f"{file}: {len(experiments(uri))} experiments")
@@ -191,14 +191,15 @@ def store(uri: str) -> Check:
         return Check(name=name, status="fail", detail=str(error), todo=todo)
 
 
-def _server(uri: str, shown_uri: str) -> Check:
+def _server(uri: str) -> Check:
+    """Whether a server answers; its /health asks for no password, so `uri` comes without one."""
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=3) as answer:
             answer.read()
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         todo = "start the server, or mend tracking_uri; training goes on without it, harness sync ships later"
-        return Check(name="tracking store", status="fail", detail=f"{shown_uri} does not answer: {error}", todo=todo)
-    return Check(name="tracking store", status="ok", detail=f"{shown_uri} answers")
+        return Check(name="tracking store", status="fail", detail=f"{uri} does not answer: {error}", todo=todo)
+    return Check(name="tracking store", status="ok", detail=f"{uri} answers")
 
 
 def slurm(cluster: str) -> Check:

@@ -17,7 +17,7 @@ import psutil
 
 from harness.errors import UserError
 from harness.files import read_json, write_json, write_text
-from harness.recipe import Recipe, Shortening, digest, from_dict, shortened, to_dict
+from harness.recipe import NUMERICS, Recipe, Shortening, digest, from_dict, shortened, to_dict
 
 SCHEMA = 1
 
@@ -136,6 +136,7 @@ class RunSpec:
     val: SplitSpec
     weights: str | None  # the pretrained backbone's file
     resources: dict[str, Any]
+    numerics: int = NUMERICS
     schema: int = SCHEMA
 
     @property

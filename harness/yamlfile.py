@@ -32,6 +32,8 @@ def load(path: Path) -> Document:
         raise UserError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
     except YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
+    except TypeError:  # from ruamel, where a key cannot be hashed
+        raise UserError(f"{path}: a key is a list or a mapping ('?' starts such a key), expected a text") from None
     except RecursionError:
         raise UserError(f"{path}: nested hundreds of levels deep") from None
     if not isinstance(tree, CommentedMap):

@@ -1,7 +1,7 @@
 """Cells and their names."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import axes
@@ -33,6 +33,7 @@ def test_a_cell_has_the_given_values_or_a_reason(values: dict[str, str | bool]) 
         assert parse_name(cell.name) == cell
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.sampled_from(CELLS), st.integers(0, 60), st.characters(codec="ascii"))
 def test_a_name_with_one_more_letter_is_another_cell_or_none(cell, position: int, letter: str) -> None:
     changed = cell.name[:position] + letter + cell.name[position:]

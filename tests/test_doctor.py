@@ -176,9 +176,11 @@ def test_a_server() -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         uri = f"http://127.0.0.1:{server.server_port}"
         assert doctor.store(uri) == Check(name="tracking store", status="ok", detail=f"{uri} answers")
+        assert doctor.store(uri.replace("//", "//me:secret@")).detail == f"{uri} answers"
         lost = doctor.store(f"{uri}/elsewhere")
         assert lost.status == "fail"
         server.shutdown()
+    assert "does not answer" in doctor.store("http://host:no-port").detail
     gone = doctor.store(uri)
     assert (gone.status, "does not answer" in gone.detail, bool(gone.todo)) == ("fail", True, True)
 

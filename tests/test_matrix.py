@@ -150,7 +150,7 @@ def oracle(matrix: dict[str, Any]) -> set[str]:
     return names
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(matrix=matrices())
 def test_expansion_equals_brute_force(matrix: dict[str, Any], tmp_path: Path) -> None:
     expected = oracle(matrix)
@@ -436,7 +436,7 @@ KEYS = ["name", "description", "seeds", "axes", "paired", "include", "exclude", 
 KEYS += ["overrides", "tables", *(axis.name for axis in axes.AXES)]
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tree=st.dictionaries(st.sampled_from(KEYS), NODES | st.dictionaries(st.sampled_from(KEYS), NODES), max_size=5))
 def test_whatever_the_file_holds_there_is_no_traceback(tree: dict[str, Any], tmp_path: Path) -> None:
     try:

@@ -35,6 +35,7 @@ def load(folder: Path, content: str | bytes) -> yamlfile.Document:
         (b"a: 1\nb: \xff\n", ":2: not UTF-8 text (byte 0xff)"),
         ("a: " + "[" * 600, ": nested hundreds of levels deep"),
         ("a: 1\n2: b\n", ":2:1: key 2 is no text; put it in quotes, or mend it"),
+        ("a:\n?  - {b: {c: 1}}\n", ": a key is a list or a mapping ('?' starts such a key), expected a text"),
         ("a: 1\n~: b\n", ":2:1: key nothing is no text; put it in quotes, or mend it"),
         *(
             (f"a: {value}\n", f":1:4: {FOREIGN}")

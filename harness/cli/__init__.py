@@ -21,7 +21,10 @@ app.add_typer(data.app, name="data", help="Check, generate or fetch data sets.")
 
 
 def main() -> None:
-    """Run a command. A user's mistake is a line on stderr and exit code 2; Ctrl-C is 130."""
+    """Run a command. A user's mistake, or a file that cannot be read or written, is a line on stderr and exit code 2;
+
+    Ctrl-C is 130.
+    """
     try:
         app(standalone_mode=True)
     except UserError as error:
@@ -29,6 +32,9 @@ def main() -> None:
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(141)
+    except OSError as error:
+        print(f"error: {error.filename or 'the system says'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

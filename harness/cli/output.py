@@ -19,7 +19,8 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     texts = [[str(value) for value in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(header), *texts]) for i in range(len(header))]
     right = [all(isinstance(row[i], int | float) for row in rows) and bool(rows) for i in range(len(header))]
-    for row in [list(header), ["-" * width for width in widths], *texts]:
+    rules = ["-" * width for width in widths[:-1]] + ["-" * len(header[-1])]
+    for row in [list(header), rules, *texts]:
         cells = [text.rjust(w) if r else text.ljust(w) for text, w, r in zip(row, widths, right, strict=True)]
         print("  ".join(cells).rstrip())
 

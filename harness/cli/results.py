@@ -29,23 +29,28 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Repeat the COCO numbers of a checkpoint or of kept detections."""
-    from harness.training.reevaluate import reevaluate
+    from harness.training.reevaluate import Verdict, reevaluate
+    from harness.training.validation import plain
 
-    result, recorded = reevaluate(file, annotations=annotations, images=images, cell=cell)
+    result = reevaluate(file, annotations=annotations, images=images, cell=cell)
     if json:
-        print_json(result | {"recorded": recorded})
-        return
-    numbers = result["numbers"]
-    rows = [(name, _number(numbers[name]), _number((recorded or {}).get(name))) for name in numbers]
-    print_table(("metric", "now", "recorded"), rows)
+        compared = {"recorded": result.recorded, "verdict": result.verdict.name.lower()}
+        print_json(plain(result.evaluation) | compared)
+    else:
+        _show_evaluation(plain(result.evaluation), result.recorded or {}, per_class=per_class)
+        print(f"\n{result.verdict}")
+    if result.verdict in (Verdict.DIFFERENT, Verdict.ALTERED):
+        raise typer.Exit(1)
+
+
+def _show_evaluation(found: dict[str, Any], recorded: dict[str, Any], *, per_class: bool) -> None:
+    numbers = found["numbers"]
+    print_table(("metric", "now", "recorded"), [(n, _number(numbers[n]), _number(recorded.get(n))) for n in numbers])
     if per_class:
         print()
-        classes = [(c["name"], c["instances"], _number(c["bbox"]), _number(c["segm"])) for c in result["per_class"]]
+        classes = [(c["name"], c["instances"], _number(c["bbox"]), _number(c["segm"])) for c in found["per_class"]]
         print_table(("class", "instances", "box AP", "mask AP"), classes)
-    if recorded is not None:
-        same = all(recorded.get(name) == value for name, value in numbers.items())
-        print("\nequal to what the run recorded" if same else "\nDIFFERENT from what the run recorded")
-    print(f"{result['library']}, {result['images']} images")
+    print(f"\n{found['library']}, {found['images']} images")
 
 
 def _number(value: float | None) -> str:
@@ -72,7 +77,6 @@ def report(
     check: Annotated[
         bool, typer.Option("--check", help="Only say whether the committed page is what its records give.")
     ] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="With --check: do not ask the tracking store.")] = False,
 ) -> None:
     """Regenerate the tables, records.json, manifest.json and plots of an experiment from MLflow."""
     from harness.settings import load_settings
@@ -80,7 +84,7 @@ def report(
     loaded, settings = load(experiment), load_settings()
     folder = output or Path("reports") / loaded.name
     if check:
-        _check(loaded, folder, None if offline else settings.tracking_uri)
+        _check(loaded, folder, _store_at_hand(settings.tracking_uri))
         return
     from harness.reporting.page import write_report
     from harness.reporting.records import from_tracking
@@ -105,6 +109,14 @@ def _finished(pictures: list[Path]) -> Path | None:
         return -1.0 if value is None else value
 
     return max(pictures, key=box_ap, default=None)
+
+
+def _store_at_hand(uri: str) -> str | None:
+    """The store, unless it is an SQLite file that is not there (a fresh checkout): the page is then checked alone."""
+    from harness.tracking.store import database
+
+    file = database(uri)
+    return None if file is not None and not file.exists() else uri
 
 
 def _check(loaded: Any, folder: Path, uri: str | None) -> None:

@@ -1,6 +1,5 @@
 """init, doctor, fetch, sync, ui: a working place."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from harness.cli.experiment import ExperimentFile, load
 from harness.cli.output import Json, print_json, print_table
+from harness.errors import UserError
 
 
 def register(app: typer.Typer) -> None:
@@ -32,9 +32,11 @@ def doctor(json: Json = False) -> None:
 
     from harness.doctor import diagnose
     from harness.settings import load_settings
+    from harness.tracking import store
 
     settings = load_settings()
     values = {name: getattr(settings, name) for name in settings.origins if not name.startswith("datasets.")}
+    values["tracking_uri"] = store.shown(settings.tracking_uri)  # without its password
     values |= {f"datasets.{name}": paths.root for name, paths in settings.datasets.items()}
     checks = diagnose(settings)
     if json:
@@ -79,12 +81,18 @@ def sync(
 
     settings, name = load_settings(), load(experiment).name
     runs = list(experiment_runs(settings.run_root, name))
-    for paths in runs:
-        live = follow and not read_state(paths).state.ended
-        done = follow_run(paths, settings.tracking_uri) if live else ship(paths, settings.tracking_uri)
-        print(f"{paths.folder.name}: {'up to date' if done else 'another process is shipping it'}")
     if not runs:
-        print(f"no runs of {name} in {settings.run_root}", file=sys.stderr)
+        raise UserError(f"no runs of {name} in {settings.run_root}; now run: harness submit {experiment}")
+    behind = False
+    for paths in runs:
+        if follow and not read_state(paths).state.ended:
+            behind |= not follow_run(paths, settings.tracking_uri)
+            continue
+        shipped = ship(paths, settings.tracking_uri)
+        news = f"{shipped.points} points, {shipped.artifacts} artifacts" if shipped else "nothing new"
+        print(f"{paths.folder.name}: {news}")
+    if behind:
+        raise typer.Exit(1)
 
 
 def ui(port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1.")] = None) -> None:

@@ -1,5 +1,6 @@
 """train: one cell in the foreground."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +25,7 @@ def train(
 ) -> None:
     """Train one cell in the foreground: alone, or as one process of torchrun or srun. Resumes where it stopped."""
     from harness.launching.foreground import single_run
-    from harness.launching.job import run_attempt
+    from harness.launching.job import INTERRUPTED, STOPPED, run_attempt
     from harness.launching.prepare import write
     from harness.settings import load_settings
     from harness.training.distributed import find_ranks
@@ -32,18 +33,20 @@ def train(
     settings = load_settings()
     run = single_run(cell, settings, experiment=_load(experiment), seed=seed, batch=batch, overrides=set_ or [])
     main = find_ranks()[0] == 0
+    write(run)
     if main:
-        write(run)
         print(f"{run.spec.name} seed {run.spec.seed}: {run.paths.folder}", flush=True)
     if run.paths.result.exists():
         if main:
             print("already finished: nothing to do")
         return
     code = run_attempt(run.paths.folder, settings.tracking_uri)
-    if main:
-        _conclude(run, code)
     if code:
+        if main and code in (STOPPED, INTERRUPTED):
+            print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         raise typer.Exit(code)
+    if main:
+        _conclude(run)
 
 
 def _load(path: Path | None) -> Any:
@@ -54,12 +57,9 @@ def _load(path: Path | None) -> Any:
     return load(path)
 
 
-def _conclude(run: Any, code: int) -> None:
+def _conclude(run: Any) -> None:
     from harness.files import read_json
 
-    if code:
-        print("stopped; the same command goes on from the last checkpoint")
-        return
     metrics = read_json(run.paths.result)["metrics"]
     bbox, segm = (
         f"{100 * metrics[f'{kind}_mAP']:.1f}" if metrics[f"{kind}_mAP"] is not None else "-"

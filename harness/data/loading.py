@@ -1,5 +1,6 @@
 """Images by their number in an index, and items prepared ahead by worker processes."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,3 +50,5 @@ def load(items: Dataset[Item | UserError], places: Sequence[Any], *, workers: in
 
 def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):  # they come to a whole job; its end is the parent's
+        signal.signal(number, signal.SIG_IGN)

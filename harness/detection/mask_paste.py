@@ -30,22 +30,23 @@ def paste_crops(
     Bilinear, pixel centres at +0.5. Beyond the box all is below 0.5, so for thresholds from there on the result is that
     of sampling the whole image.
     """
-    low = (boxes[:, :2].floor() - 1).clamp(min=0).long()
-    bounds = torch.tensor([width, height])
-    high = torch.minimum((boxes[:, 2:].ceil() + 1).long(), bounds)
+    grid_x = _grid(width, boxes[:, 0::2])  # D x width
+    grid_y = _grid(height, boxes[:, 1::2])  # D x height
+    low = (boxes[:, :2].floor() - 1).clamp(min=0).int().tolist()
+    high = (boxes[:, 2:].ceil() + 1).int().tolist()  # may lie beyond the image, where slices end by themselves
     crops = []
-    for mask, box, (x0, y0), (x1, y1) in zip(probabilities, boxes, low.tolist(), high.tolist(), strict=True):
-        grid_x = _grid(x0, x1, box[0], box[2])
-        grid_y = _grid(y0, y1, box[1], box[3])
-        grid = torch.stack([grid_x.expand(len(grid_y), -1), grid_y[:, None].expand(-1, len(grid_x))], dim=-1)
+    for mask, x, y, (x0, y0), (x1, y1) in zip(probabilities, grid_x, grid_y, low, high, strict=True):
+        grid = torch.stack(torch.meshgrid(x[x0:x1], y[y0:y1], indexing="xy"), dim=-1)
         crops.append((F.grid_sample(mask[None, None], grid[None], align_corners=False)[0, 0] >= threshold, x0, y0))
     return crops
 
 
 def encode_crop(crop: Tensor, *, x: int, y: int, height: int, width: int) -> Rle:
     """COCO RLE of a height x width image that is zero but for `crop` (h x w bool) at column x, row y."""
-    columns = np.pad(crop.numpy().T, ((0, 0), (1, 1))).view(np.int8)
-    column, row = np.nonzero(np.diff(columns, axis=1))
+    columns = np.zeros((crop.shape[1], crop.shape[0] + 2), dtype=bool)  # with an empty pixel above and below
+    columns[:, 1:-1] = crop.numpy().T
+    flat = columns.ravel()
+    column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), columns.shape[1])
     changes = (column + x) * height + row + y
     # A run that ends at the image's lower edge and goes on at the upper one of the next column is one run.
     joined = np.flatnonzero(changes[1:] == changes[:-1])
@@ -56,8 +57,8 @@ def encode_crop(crop: Tensor, *, x: int, y: int, height: int, width: int) -> Rle
     return rle
 
 
-def _grid(start: int, stop: int, low: Tensor, high: Tensor) -> Tensor:
-    """Pixels start .. stop - 1 in grid_sample's coordinates: -1 at `low`, 1 at `high`; 0 in an empty box."""
-    centers = torch.arange(start, stop, dtype=torch.float32) + 0.5
-    grid = (centers - low) / (high - low) * 2 - 1
-    return torch.where(torch.isinf(grid), 0, grid)
+def _grid(length: int, ends: Tensor) -> Tensor:
+    """Pixel centres in grid_sample's coordinates: -1 at a box's lower end, 1 at its upper one (D x 2 -> D x length)."""
+    low, high = ends.split_with_sizes([1, 1], dim=1)
+    grid = (torch.arange(length, dtype=torch.float32) + 0.5 - low) / (high - low) * 2 - 1
+    return grid.masked_fill(grid.isinf(), 0)  # of an empty box

@@ -64,6 +64,7 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
+    yaml = YAML(typ="safe", pure=True)
     values: dict[str, Any] = {}
     for text in texts:
         name, found, value = text.partition("=")
@@ -72,7 +73,9 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
                 f"--set {text}: unknown recipe field {name!r}{did_you_mean(name, field_names())}; write FIELD=VALUE"
             )
         try:
-            values[name] = parse_value(name, YAML(typ="safe", pure=True).load(value))
-        except (ValueError, YAMLError) as error:
+            values[name] = parse_value(name, yaml.load(value))
+        except YAMLError as error:
+            raise UserError(f"--set {text}: not YAML: {str(error).splitlines()[0]}") from None
+        except ValueError as error:
             raise UserError(f"--set {text}: {error}") from None
     return values

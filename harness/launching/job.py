@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import traceback
@@ -11,17 +12,21 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
-from harness.runs import RunPaths, State, next_attempt, read_spec, read_state, write_state
+from harness.runs import RunPaths, RunSpec, State, next_attempt, read_spec, read_state, write_state
 
 if TYPE_CHECKING:  # torch is imported when a job starts, not when one is submitted
     from harness.training.distributed import Ranks
 
+USER_ERROR = 2
+"""Exit code of an attempt that a user's mistake ended; its line is on stderr."""
 STOPPED = 75
 """Exit code of an attempt that was told to stop and left a checkpoint (EX_TEMPFAIL: try again)."""
+INTERRUPTED = 130
+"""Exit code of an attempt that was told to stop at once."""
 
 
 def run_attempt(folder: Path, tracking_uri: str, *, attempt: int | None = None) -> int:
-    """Work on the run in `folder` until it is finished or told to stop; the exit code.
+    """Work on the run in `folder` until it is finished or told to stop; the exit code (0: finished).
 
     attempt: its number where the launcher has claimed it already. SIGTERM, SIGUSR2 (SLURM's and submitit's warning)
     and Ctrl-C make it stop after the iteration with a checkpoint; Ctrl-C twice stops at once.
@@ -30,13 +35,15 @@ def run_attempt(folder: Path, tracking_uri: str, *, attempt: int | None = None) 
 
     paths = RunPaths(folder)
     stop = _Stop()
-    ranks = distributed.start(rendezvous=_rendezvous(paths, attempt))
     try:
-        number = _agree(attempt, paths, ranks)
-        code = _work(paths, tracking_uri, number, ranks, stop)
+        spec = read_spec(paths)
+        ranks = distributed.start(gpu=spec.resources["gpus_per_node"] > 0, rendezvous=_rendezvous(paths, attempt))
+        return _work(_Attempt(paths, spec, _claim(attempt, paths, ranks)), tracking_uri, ranks, stop)
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return USER_ERROR
     finally:
         distributed.stop()
-    return code
 
 
 def _rendezvous(paths: RunPaths, attempt: int | None) -> str | None:
@@ -44,9 +51,15 @@ def _rendezvous(paths: RunPaths, attempt: int | None) -> str | None:
     return None if attempt is None else f"file://{paths.attempt(attempt).resolve()}/rendezvous"
 
 
-def _agree(attempt: int | None, paths: RunPaths, ranks: "Ranks") -> int:
-    """The attempt's number, claimed by rank 0 where nobody has."""
+def _claim(attempt: int | None, paths: RunPaths, ranks: "Ranks") -> int:
+    """The attempt's number, claimed by rank 0 where the launcher has not.
+
+    Raises UserError where a process of this machine is working on the run.
+    """
     if attempt is None and ranks.main:
+        state = read_state(paths)
+        if state.state == State.RUNNING and state.host == socket.gethostname():
+            raise UserError(f"{paths.folder}: process {state.pid} is working on this run; wait for it, or stop it")
         attempt = next_attempt(paths)
     return round(ranks.maximum(attempt or 0))
 
@@ -68,72 +81,84 @@ class _Stop:
         self.wanted = signal.Signals(number).name
 
 
-def _work(paths: RunPaths, tracking_uri: str, attempt: int, ranks: "Ranks", stop: _Stop) -> int:
-    say = _speaker(paths, attempt) if ranks.main else _nothing
-    shipper = None
+class _Attempt:
+    """An attempt, and what it says of itself in the run's state; once superseded it says nothing more."""
+
+    def __init__(self, paths: RunPaths, spec: RunSpec, number: int) -> None:
+        self.paths, self.spec, self.number = paths, spec, number
+
+    def at(self, progress: str) -> None:
+        """The run is being worked on.
+
+        Raises UserError where a later attempt has taken over: two must not write checkpoints.
+        """
+        if self._superseded():
+            raise UserError(f"{self.paths.folder}: attempt {self.number} gives way to a later one")
+        write_state(self.paths, State.RUNNING, attempt=self.number, progress=progress)
+
+    def ended(self, state: State, reason: str = "") -> None:
+        """The attempt is over."""
+        if not self._superseded():
+            write_state(self.paths, state, attempt=self.number, reason=reason)
+
+    def _superseded(self) -> bool:
+        return read_state(self.paths).attempt > self.number
+
+
+def _work(attempt: _Attempt, tracking_uri: str, ranks: "Ranks", stop: _Stop) -> int:
     try:
-        say(State.RUNNING, "starting")
-        shipper = _start_shipper(paths, tracking_uri) if ranks.main else None
-        finished = _train(paths, attempt, ranks, stop, lambda text: say(State.RUNNING, text))
-    except (UserError, KeyboardInterrupt) as error:
-        reason = str(error) or "interrupted"
-        say(State.KILLED if isinstance(error, KeyboardInterrupt) else State.FAILED, reason.splitlines()[0])
+        if ranks.main:
+            attempt.at("starting")
+            shipper = _start_shipper(attempt.paths, tracking_uri)
+        finished = _train(attempt, ranks, stop)
+    except BaseException as error:
+        if ranks.main:
+            attempt.ended(State.KILLED if isinstance(error, KeyboardInterrupt) else State.FAILED, _reason(error))
         if isinstance(error, UserError):
             raise
-        return 130
-    except BaseException as error:
-        say(State.FAILED, f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}")
+        if isinstance(error, KeyboardInterrupt):
+            return INTERRUPTED
         traceback.print_exc()
         return 1
-    say(State.FINISHED if finished else State.KILLED, "" if finished else f"stopped by {stop.wanted}")
-    if shipper is not None:
+    if ranks.main:
+        if finished:
+            attempt.ended(State.FINISHED)
+        else:
+            attempt.ended(State.KILLED, f"stopped by {stop.wanted or 'a signal to another process'}")
         _wait_for_shipper(shipper, patient=finished)
     return 0 if finished else STOPPED
 
 
-def _train(
-    paths: RunPaths,
-    attempt: int,
-    ranks: "Ranks",
-    stop: _Stop,
-    on_row: Callable[[str], None],
-) -> bool:
-    from harness.training.loop import Training, train
+def _reason(error: BaseException) -> str:
+    """One line."""
+    text = next(iter(str(error).strip().splitlines()), "")
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+
+
+def _train(attempt: _Attempt, ranks: "Ranks", stop: Callable[[], bool]) -> bool:
+    from harness.training.loop import train
     from harness.training.outcome import write_outcome
+    from harness.training.session import Training
 
-    training = Training(paths, read_spec(paths), ranks, attempt=attempt)
-    outcome = train(training, stop=stop, on_row=on_row)
-    if outcome.finished and ranks.main:
-        write_outcome(training, outcome)
+    training = Training(attempt.paths, attempt.spec, ranks, attempt=attempt.number)
+    finished = train(training, stop=stop, on_row=attempt.at)
+    if finished and ranks.main:
+        write_outcome(training)
     ranks.barrier()
-    return outcome.finished
-
-
-def _speaker(paths: RunPaths, attempt: int) -> Callable[[State, str], None]:
-    def say(state: State, text: str) -> None:
-        if read_state(paths).attempt > attempt:  # superseded: another attempt works on this run
-            return
-        if state in (State.FAILED, State.KILLED):
-            write_state(paths, state, attempt=attempt, reason=text)
-        else:
-            write_state(paths, state, attempt=attempt, progress=text)
-
-    return say
-
-
-def _nothing(state: State, text: str) -> None:
-    pass
+    return finished
 
 
 def _start_shipper(paths: RunPaths, tracking_uri: str) -> "subprocess.Popen[bytes]":
     """The shipper in a session of its own: signals for this job do not reach it, and it ends when the run has."""
-    log = (paths.folder / "shipper.log").open("ab")
     command = [sys.executable, "-m", "harness.tracking.shipper", str(paths.folder), "--uri", tracking_uri]
     command += ["--parent", str(os.getpid())]
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    return subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
-    )
+    with (paths.folder / "shipper.log").open("ab") as log:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+        )
 
 
 def _wait_for_shipper(shipper: "subprocess.Popen[bytes]", *, patient: bool) -> None:
@@ -142,18 +167,3 @@ def _wait_for_shipper(shipper: "subprocess.Popen[bytes]", *, patient: bool) -> N
         shipper.wait(timeout=60 if patient else 2)
     except subprocess.TimeoutExpired:
         return
-
-
-def main() -> None:
-    """Entry of a job: FOLDER TRACKING_URI ATTEMPT."""
-    folder, tracking_uri, attempt = sys.argv[1:]
-    try:
-        code = run_attempt(Path(folder), tracking_uri, attempt=int(attempt))
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        code = 2
-    sys.exit(code)
-
-
-if __name__ == "__main__":
-    main()

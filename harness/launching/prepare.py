@@ -67,7 +67,7 @@ def _spec(experiment: Experiment, planned: PlannedCell, seed: int, settings: Set
         suffix=planned.suffix,
         shortening=planned.shortening,
         seed=seed,
-        precision=_precision(recipe.precision),
+        precision=_precision(recipe.precision, gpu=planned.resources.gpus_per_node > 0),
         identity=identity(recipe, digests),
         train=splits[0],
         val=splits[1],
@@ -92,7 +92,7 @@ def _weights(source: str, cache_root: Path) -> tuple[str | None, str]:
     return str(path.resolve()), weights.SOURCES[source].sha256_prefix
 
 
-def _precision(precision: str) -> str:
+def _precision(precision: str, *, gpu: bool) -> str:
     """The precision as it will be executed here; torch is asked only where the answer depends on the device."""
     if precision == "fp32":
         return precision
@@ -100,4 +100,4 @@ def _precision(precision: str) -> str:
 
     from harness.training.precision import executed_precision
 
-    return executed_precision(precision, "cuda" if torch.cuda.is_available() else "cpu")
+    return executed_precision(precision, "cuda" if gpu and torch.cuda.is_available() else "cpu")

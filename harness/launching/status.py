@@ -7,30 +7,37 @@ from harness.errors import UserError
 from harness.files import read_json
 from harness.launching import prepare
 from harness.matrix import Experiment
-from harness.runs import RunPaths, RunState, State, experiment_runs, merged_rows, read_spec, read_state
+from harness.runs import RunPaths, RunSpec, RunState, State, experiment_runs, merged_rows, read_spec, read_state
 from harness.settings import Settings
 
 
 def status_rows(experiment: Experiment, settings: Settings) -> list[dict[str, Any]]:
     """A row for each cell and seed of the matrix, in its order, and then for runs that it no longer contains."""
-    present: dict[str, RunPaths] = {p.folder.name: p for p in experiment_runs(settings.run_root, experiment.name)}
-    wanted = _wanted(experiment, settings)
-    rows = [_row(name, seed, present.pop(folder, None) if folder else None) for name, seed, folder in wanted]
-    for paths in present.values():
-        spec = read_spec(paths)
-        rows.append(_row(spec.name, spec.seed, paths) | {"text": "not in the matrix as it is now"})
+    present = {paths.folder: read_spec(paths) for paths in experiment_runs(settings.run_root, experiment.name)}
+    rows = []
+    for name, seed, folder in _wanted(experiment, settings, present):
+        known = folder is not None and present.pop(folder, None) is not None
+        rows.append(_row(name, seed, RunPaths(folder) if folder and known else None))
+    for folder, spec in present.items():
+        rows.append(_row(spec.name, spec.seed, RunPaths(folder)) | {"text": "not in the matrix as it is now"})
     return rows
 
 
-def _wanted(experiment: Experiment, settings: Settings) -> list[tuple[str, int, str | None]]:
-    """(name, seed, folder) of every run; no folder where data or weights are missing, so that no identity is known."""
-    wanted: list[tuple[str, int, str | None]] = []
+def _wanted(
+    experiment: Experiment, settings: Settings, present: dict[Path, RunSpec]
+) -> list[tuple[str, int, Path | None]]:
+    """(name, seed, folder) of every run. Where data or weights are missing, so that no identity is known, the folder
+
+    is that of a run of this name and seed, if there is one.
+    """
+    wanted: list[tuple[str, int, Path | None]] = []
+    named = {(spec.name, spec.seed): folder for folder, spec in present.items()}
     for planned in experiment.cells:
         try:
             runs = prepare.prepare(experiment, settings, [planned])
-            wanted += [(run.spec.name, run.spec.seed, run.paths.folder.name) for run in runs]
+            wanted += [(run.spec.name, run.spec.seed, run.paths.folder) for run in runs]
         except UserError:
-            wanted += [(planned.name, seed, None) for seed in experiment.seeds]
+            wanted += [(planned.name, seed, named.get((planned.name, seed))) for seed in experiment.seeds]
     return wanted
 
 

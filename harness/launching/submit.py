@@ -9,6 +9,7 @@ from harness.errors import UserError
 from harness.launching import prepare, supervisor
 from harness.launching.prepare import PreparedRun
 from harness.launching.supervisor import Home
+from harness.leases import holding
 from harness.matrix import Experiment
 from harness.runs import RunState, State, read_state
 from harness.settings import Settings
@@ -57,14 +58,15 @@ def submit(experiment: Experiment, settings: Settings) -> list[Decision]:
     """
     if settings.cluster != "local":
         raise UserError(f"cluster {settings.cluster!r} is not known; expected 'local'")
-    decisions = decide(prepare.prepare(experiment, settings), settings)
+    runs = prepare.prepare(experiment, settings)
     home = Home(settings.run_root)
-    waiting = [entry.run for entry in decisions if entry.action in (Action.START, Action.RESUME)]
-    for run in waiting:
-        prepare.write(run)
-        gpus = _gpus(int(run.spec.resources["gpus_per_node"]), settings.local_jobs)
-        supervisor.enqueue(home, run.paths, minutes=int(run.spec.resources["minutes"]), gpus=gpus)
-    if waiting or supervisor.queued_folders(home):
+    with holding(home.enqueueing, patience=60):  # two submits at the same moment queue nothing twice
+        decisions = decide(runs, settings)
+        for run in (entry.run for entry in decisions if entry.action in (Action.START, Action.RESUME)):
+            prepare.write(run)
+            gpus = _gpus(int(run.spec.resources["gpus_per_node"]), settings.local_jobs)
+            supervisor.enqueue(home, run.paths, minutes=int(run.spec.resources["minutes"]), gpus=gpus)
+    if supervisor.queued_folders(home):
         supervisor.start_detached(
             home, jobs=settings.local_jobs, threads=settings.threads, tracking_uri=settings.tracking_uri
         )
@@ -73,6 +75,8 @@ def submit(experiment: Experiment, settings: Settings) -> list[Decision]:
 
 def _gpus(wanted: int, jobs: int) -> int:
     """GPUs of this machine for one of `jobs` runs at a time; 0 on a machine without."""
+    if wanted == 0:
+        return 0
     import torch
 
     return min(wanted, torch.cuda.device_count() // jobs)

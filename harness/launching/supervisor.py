@@ -1,20 +1,20 @@
 """The local launcher: one detached process a run root, which feeds submitit's local executor.
 
 submitit alone would start everything at once, give each job two minutes, and end with the caller's session. The
-supervisor starts at most `jobs` runs at a time, in the order they were queued, each with its own time limit. What it
-knows is on disk: killed, it goes on when it is started again, and counts runs that still live.
+supervisor starts at most `jobs` runs at a time, in the order they were queued, each with its own time limit and GPUs.
+All it knows is on disk: killed, it goes on when it is started again, and counts runs that still live.
 """
 
 import os
+import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.files import read_json, write_json
-from harness.leases import Lease, acquire
+from harness.leases import Lease, LeaseLost, acquire
 from harness.runs import RunPaths, State, next_attempt, read_spec, read_state, write_state
 
 POLL_SECONDS = 1.0
@@ -46,21 +46,45 @@ class Home:
         """An entry a queued run; the names sort in the order of queueing."""
         return self.folder / "queue"
 
+    @property
+    def enqueueing(self) -> Path:
+        """The lease of whoever decides what to queue."""
+        return self.folder / "enqueueing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A queued run."""
+
+    folder: str  # of the run
+    minutes: int  # its time limit
+    gpus: int  # a process each; 0: one process on the CPU
+
 
 def enqueue(home: Home, paths: RunPaths, *, minutes: int, gpus: int) -> None:
-    """Queue a run, to be started with this time limit and a process a GPU (0: one process on the CPU)."""
+    """Queue a run."""
     write_state(paths, State.QUEUED, attempt=read_state(paths).attempt)
     name = f"{time.time_ns():020d}-{paths.folder.name[-40:]}.json"
-    write_json(home.queue / name, {"folder": str(paths.folder.resolve()), "minutes": minutes, "gpus": gpus})
+    write_json(home.queue / name, asdict(Job(folder=str(paths.folder.resolve()), minutes=minutes, gpus=gpus)))
+
+
+def queued_folders(home: Home) -> set[str]:
+    """The folders of the runs that wait in the queue."""
+    return {job.folder for job in map(_job, _waiting(home)) if job}
 
 
 def start_detached(home: Home, *, jobs: int, threads: int, tracking_uri: str) -> None:
     """Start a supervisor in a session of its own. Where one lives already, the new one leaves at once."""
     home.folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "harness.launching.supervisor", str(home.run_root), str(jobs), str(threads)]
+    command = [sys.executable, "-m", "harness.launching.supervisor", str(home.run_root), str(jobs), tracking_uri]
     with home.log.open("ab") as log:
         subprocess.Popen(
-            [*command, tracking_uri], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            start_new_session=True,
         )
 
 
@@ -73,6 +97,8 @@ def supervise(home: Home, *, jobs: int, tracking_uri: str) -> None:
     while (lease := acquire(home.lease)) is not None:
         try:
             _work_through(home, lease, jobs=jobs, tracking_uri=tracking_uri)
+        except LeaseLost:
+            return
         finally:
             lease.release()
         if not _waiting(home):
@@ -80,68 +106,94 @@ def supervise(home: Home, *, jobs: int, tracking_uri: str) -> None:
 
 
 def _work_through(home: Home, lease: Lease, *, jobs: int, tracking_uri: str) -> None:
-    running: list[tuple[Any, RunPaths]] = []
     while True:
         lease.renew()
-        running = [(job, paths) for job, paths in running if not _ended(job, paths)]
-        for entry in _waiting(home)[: max(0, jobs - _busy(home, running))]:
-            started = _start(entry, tracking_uri)
-            entry.unlink(missing_ok=True)
-            if started:
-                running.append(started)
-        if not running and not _waiting(home) and _busy(home, running) == 0:
+        working = _at_work(home)
+        waiting = _waiting(home)
+        if not waiting and not working:
             return
+        for entry in waiting[: max(0, jobs - len(working))]:
+            _take(entry, home, tracking_uri)
         time.sleep(POLL_SECONDS)
-
-
-def queued_folders(home: Home) -> set[str]:
-    """The folders of the runs that wait in the queue."""
-    return {str(read_json(entry)["folder"]) for entry in _waiting(home)}
 
 
 def _waiting(home: Home) -> list[Path]:
     return sorted(home.queue.glob("*.json"))
 
 
-def _busy(home: Home, running: list[tuple[Any, RunPaths]]) -> int:
-    """Runs at work: this supervisor's, and those that outlived an earlier one."""
-    mine = {paths.folder for _, paths in running}
-    others = (RunPaths(spec.parent) for spec in home.run_root.glob("*/*/run.json"))
-    return len(mine) + sum(p.folder not in mine and read_state(p).state == State.RUNNING for p in others)
+def _job(entry: Path) -> Job | None:
+    """The queued run, or None where the entry has just been taken."""
+    return Job(**read_json(entry)) if entry.exists() else None
 
 
-def _start(entry: Path, tracking_uri: str) -> tuple[Any, RunPaths] | None:
-    """Start one queued run through submitit, and say so in its state before anything else can."""
+def _at_work(home: Home) -> list[RunPaths]:
+    """The runs with a living process on this machine, whoever started it; those that died without a word are FAILED."""
+    working = []
+    for file in home.run_root.glob("*/*/state.json"):
+        paths = RunPaths(file.parent)
+        found = read_state(paths)
+        if found.host != socket.gethostname():
+            continue
+        if found.state == State.RUNNING:
+            working.append(paths)
+        elif found.state == State.FAILED and read_json(paths.state)["state"] == State.RUNNING:
+            write_state(paths, State.FAILED, attempt=found.attempt, reason=found.reason)
+            _say(f"{paths.folder.name}: {found.reason}")
+    return working
+
+
+def _take(entry: Path, home: Home, tracking_uri: str) -> None:
+    """Start a queued run. One that cannot be started has failed; the others go on."""
+    asked = _job(entry)
+    if asked is None:
+        return
+    paths = RunPaths(Path(asked.folder))
+    try:
+        if read_state(paths).state == State.QUEUED:
+            _start(asked, paths, _free_gpus(home, asked.gpus), tracking_uri)
+    except Exception as error:
+        _say(f"{paths.folder.name}: cannot be started: {error!r}")
+        write_state(paths, State.FAILED, attempt=read_state(paths).attempt, reason=f"cannot be started: {error}")
+    entry.unlink(missing_ok=True)
+
+
+def _start(asked: Job, paths: RunPaths, gpus: list[int], tracking_uri: str) -> None:
+    """Start a run through submitit, and say so in its state before anything else can."""
     import submitit
 
     from harness.launching.job import run_attempt
 
-    asked = read_json(entry)
-    paths = RunPaths(Path(asked["folder"]))
-    if read_state(paths).state != State.QUEUED:
-        return None
     attempt = next_attempt(paths)
+    write_json(_gpu_file(paths, attempt), gpus)
     executor = submitit.LocalExecutor(folder=paths.attempt(attempt) / "submitit")
     executor.update_parameters(
-        timeout_min=asked["minutes"],
-        tasks_per_node=max(1, asked["gpus"]),
-        gpus_per_node=asked["gpus"],
+        timeout_min=asked.minutes,
+        tasks_per_node=max(1, len(gpus)),
+        gpus_per_node=len(gpus),
+        visible_gpus=gpus,
         stderr_to_stdout=True,
     )
     job = executor.submit(run_attempt, paths.folder, tracking_uri, attempt=attempt)
     write_state(paths, State.RUNNING, attempt=attempt, progress="starting", pid=int(job.job_id))
-    _say(f"started {read_spec(paths).name} attempt {attempt} as process {job.job_id}")
-    return job, paths
+    _say(f"{read_spec(paths).name}: attempt {attempt} is process {job.job_id}")
 
 
-def _ended(job: Any, paths: RunPaths) -> bool:
-    if not job.done():
-        return False
-    found = read_state(paths)
-    if not found.state.ended:
-        write_state(paths, State.FAILED, attempt=found.attempt, reason="its process ended without a word (killed?)")
-    _say(f"{paths.folder.name}: {read_state(paths).state}")
-    return True
+def _free_gpus(home: Home, count: int) -> list[int]:
+    """`count` GPUs of this machine (of CUDA_VISIBLE_DEVICES, where that is set) that no run at work was given.
+
+    submitit would give every job the first ones.
+    """
+    taken: set[int] = set()
+    for paths in _at_work(home):
+        file = _gpu_file(paths, read_state(paths).attempt)
+        taken.update(read_json(file) if file.exists() else [])
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    known = [int(gpu) for gpu in visible.split(",")] if visible else range(count + len(taken))
+    return [gpu for gpu in known if gpu not in taken][:count]
+
+
+def _gpu_file(paths: RunPaths, attempt: int) -> Path:
+    return paths.attempt(attempt) / "gpus.json"
 
 
 def _say(text: str) -> None:
@@ -150,9 +202,8 @@ def _say(text: str) -> None:
 
 
 def main() -> None:
-    """Entry: RUN_ROOT JOBS THREADS TRACKING_URI."""
-    run_root, jobs, threads, tracking_uri = sys.argv[1:]
-    os.environ["OMP_NUM_THREADS"] = threads
+    """Entry: RUN_ROOT JOBS TRACKING_URI."""
+    run_root, jobs, tracking_uri = sys.argv[1:]
     supervise(Home(Path(run_root)), jobs=int(jobs), tracking_uri=tracking_uri)
 
 

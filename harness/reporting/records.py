@@ -61,6 +61,7 @@ class Record:
     seed: int
     key: str
     identity: str
+    numerics: int  # see harness.recipe.NUMERICS
     run_id: str  # of MLflow
     started: int  # milliseconds since 1970, UTC
     state: str  # harness.runs.State
@@ -136,6 +137,7 @@ def of_tracked(run: "TrackedRun", history: Mapping[str, Sequence[tuple[int, floa
         seed=int(tags["harness.seed"]),
         key=tags["harness.key"],
         identity=tags["harness.identity"],
+        numerics=int(tags["harness.numerics"]),
         run_id=run.run_id,
         started=round(run.start * 1000),
         state=state,

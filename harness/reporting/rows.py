@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.matrix import Experiment, PlannedCell
-from harness.recipe import Recipe, to_dict
+from harness.recipe import NUMERICS, Recipe, to_dict
 from harness.reporting.records import Record, order, ordered
 
 
@@ -59,6 +59,8 @@ def _misfit(planned: PlannedCell | None, record: Record, seeds: tuple[int, ...])
         return f"seed {record.seed} is not in the matrix file"
     if record.shortening != planned.shortening.describe():
         return f"shortening was {record.shortening or 'none'}, is {planned.shortening.describe() or 'none'}"
+    if record.numerics != NUMERICS:
+        return f"made with numerics {record.numerics}, the code is at {NUMERICS}: its results would differ now"
     wanted, executed = to_dict(planned.executed), to_dict(Recipe()) | record.recipe
     changed = [name for name in executed if name not in wanted or executed[name] != wanted[name]]
     return f"the recipe has changed since: {', '.join(changed)}" if changed else None

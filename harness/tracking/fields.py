@@ -76,6 +76,7 @@ def tags(spec: RunSpec, state: RunState, env: Mapping[str, Any], result: Mapping
         "harness.name": spec.name,
         "harness.seed": spec.seed,
         "harness.identity": spec.identity,
+        "harness.numerics": spec.numerics,
         "harness.published": spec.published,
         "harness.full": spec.full,
         "harness.precision": spec.precision,

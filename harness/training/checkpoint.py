@@ -1,5 +1,6 @@
 """Checkpoints: plain tensors and numbers, written atomically, read without executing anything."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,11 +45,13 @@ def save(folder: Path, content: Mapping[str, Any], *, epoch: int, iteration: int
 
 
 def newest(folder: Path) -> Saved | None:
-    """The newest checkpoint whose content is what was written, or None."""
+    """The newest checkpoint whose content is what was written, or None; one that is passed over is told on stderr."""
     for entry in reversed(_history(folder)):
         path = folder / entry["file"]
         if path.exists() and sha256(path) == entry["sha256"]:
             return Saved(path=path, sha256=entry["sha256"], epoch=entry["epoch"], step=entry["step"])
+        fault = "is not what was written" if path.exists() else "is gone"
+        sys.stderr.write(f"{path}: {fault}; going back to what came before it\n")
     return None
 
 

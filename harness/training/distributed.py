@@ -71,14 +71,15 @@ def find_ranks(environ: Mapping[str, str] | None = None) -> tuple[int, int, int]
     return 0, 1, 0
 
 
-def start(*, rendezvous: str | None = None) -> Ranks:
+def start(*, gpu: bool, rendezvous: str | None = None) -> Ranks:
     """Join the other processes: NCCL with a GPU a process, else gloo.
 
-    rendezvous: an init method such as tcp://host:port; None takes MASTER_ADDR and MASTER_PORT.
+    gpu: use GPUs where there are any. rendezvous: an init method such as tcp://host:port; None takes MASTER_ADDR and
+    MASTER_PORT.
     Raises UserError where there are more processes than GPUs on this machine.
     """
     rank, world, local_rank = find_ranks()
-    cuda = torch.cuda.is_available()
+    cuda = gpu and torch.cuda.is_available()
     if cuda and local_rank >= torch.cuda.device_count():
         raise UserError(
             f"process {local_rank} of this machine has no GPU of its own: there are {torch.cuda.device_count()}"
@@ -122,6 +123,13 @@ def replicate(model: nn.Module, ranks: Ranks) -> nn.Module:
         return model
     ids = [ranks.local_rank] if ranks.device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def share_buffers(model: nn.Module, ranks: Ranks) -> None:
+    """Give all processes rank 0's buffers: where batch norm is trained, each has running statistics of its own."""
+    if ranks.world > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def without_sync(model: nn.Module) -> AbstractContextManager[None]:

@@ -8,15 +8,22 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pycocotools", "maskrcnn-harness")
+PACKAGES = {
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "numpy": "numpy",
+    "opencv": "opencv-python-headless",
+    "pycocotools": "pycocotools",
+    "harness": "maskrcnn-harness",
+}
 
 
 def versions() -> dict[str, str]:
-    """Package -> version, of what takes part in the numbers."""
+    """Name -> version, of what takes part in the numbers."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for name, package in PACKAGES.items():
         try:
-            found[package] = version(package)
+            found[name] = version(package)
         except PackageNotFoundError:
             continue
     if torch.version.cuda:
@@ -48,7 +55,7 @@ def git_commit() -> dict[str, Any] | None:
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--", "harness"))}
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return None
 
 
@@ -57,6 +64,6 @@ def _git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def environment(device: torch.device) -> dict[str, Any]:
+def environment(device: torch.device, world: int) -> dict[str, Any]:
     """All of it, for the first row of a journal."""
-    return {"versions": versions(), "hardware": hardware(device, 1), "git": git_commit()}
+    return {"versions": versions(), "hardware": hardware(device, world), "git": git_commit()}

@@ -9,17 +9,19 @@ from harness.training.distributed import Ranks
 
 
 class Meter:
-    """Sums losses on the device and times on the host; reading the averages is the only synchronisation."""
+    """Sums losses on the device and times on the host; reading them is the only synchronisation."""
+
+    names: list[str]
+    sums: Tensor | None
+    count: int
+    seconds: float
+    data_seconds: float
 
     def __init__(self) -> None:
-        self.names: list[str] = []
-        self.sums: Tensor | None = None
-        self.count = 0
-        self.seconds = 0.0
-        self.data_seconds = 0.0
+        self._clear()
 
     def add(self, values: dict[str, Tensor], *, seconds: float, data_seconds: float) -> None:
-        """Add one iteration's values (means over its micro-batches on this rank)."""
+        """Add one iteration: this rank's values (0-d tensors) and its times."""
         self.names = list(values)
         stacked = torch.stack([value.detach().float() for value in values.values()]).double()
         self.sums = stacked if self.sums is None else self.sums + stacked
@@ -28,28 +30,42 @@ class Meter:
         self.data_seconds += data_seconds
 
     def read(self, ranks: Ranks) -> dict[str, float]:
-        """The averages over iterations and ranks since the last reading, which starts anew."""
-        assert self.sums is not None
-        means = (ranks.sum(self.sums.clone()) / (self.count * ranks.world)).tolist()
-        row = dict(zip(self.names, means, strict=True))
+        """The averages over iterations and ranks since the last reading, which starts anew; times are this rank's.
+
+        Losses have the 7 digits of a float32, so that the order of summation cannot show.
+        """
+        row = {name: float(f"{value / self.count:.7g}") for name, value in self._means(ranks).items()}
         row |= {"time": self.seconds / self.count, "data_time": self.data_seconds / self.count}
-        self.__init__()  # type: ignore[misc]
+        self._clear()
         return row
 
-    def state_dict(self) -> dict[str, Any]:
-        """The partial averages, for a checkpoint."""
-        sums = None if self.sums is None else self.sums.tolist()
+    def state_dict(self, ranks: Ranks) -> dict[str, Any]:
+        """The partial sums (means over ranks), for a checkpoint."""
         return {
-            "names": self.names,
-            "sums": sums,
+            "sums": self._means(ranks),
             "count": self.count,
             "seconds": self.seconds,
             "data_seconds": self.data_seconds,
         }
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Go on from `state_dict`."""
-        sums = state["sums"]
-        self.names, self.count = list(state["names"]), int(state["count"])
-        self.sums = None if sums is None else torch.tensor(sums, dtype=torch.float64, device=device)
+    def load_state_dict(self, state: dict[str, Any], ranks: Ranks) -> None:
+        """Go on from `state_dict`, however many ranks there were; called on all ranks."""
+        self._clear()
+        self.count = int(state["count"])
         self.seconds, self.data_seconds = float(state["seconds"]), float(state["data_seconds"])
+        if state["sums"]:
+            self.names = list(state["sums"])
+            self.sums = torch.tensor(list(state["sums"].values()), dtype=torch.float64, device=ranks.device)
+
+    def _clear(self) -> None:
+        self.names = []
+        self.sums = None
+        self.count = 0
+        self.seconds = 0.0
+        self.data_seconds = 0.0
+
+    def _means(self, ranks: Ranks) -> dict[str, float]:
+        if self.sums is None:
+            return {}
+        means = ranks.sum(self.sums.clone()) / ranks.world
+        return dict(zip(self.names, means.tolist(), strict=True))

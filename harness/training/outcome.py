@@ -8,23 +8,26 @@ from harness.files import read_json, sha256, write_json
 from harness.runs import SCHEMA, merged_rows
 from harness.training import validation
 from harness.training.environment import git_commit, hardware, versions
-from harness.training.loop import Outcome, Training
 from harness.training.pictures import draw_predictions
+from harness.training.session import Training
 
 
-def write_outcome(training: Training, outcome: Outcome) -> dict[str, Any]:
-    """Measure the speed, draw curves and predictions, and write result.json, last. Called on rank 0."""
+def write_outcome(training: Training) -> dict[str, Any]:
+    """Measure the speed, draw curves and predictions, and write result.json, last. Called on rank 0 of a finished run.
+
+    Raises UserError where the detections or images to draw are gone.
+    """
     paths, ranks = training.paths, training.ranks
+    assert training.saved is not None
     speed = validation.speed(training.model, training.validation, ranks)
     evaluation = read_json(paths.evaluation)
     rows = merged_rows(paths)
+    trained = [row for row in rows if row["mode"] == "train"]
+    seconds = train_seconds(trained)
     plot_curves(paths.curves, rows, training.spec.name)
     draw_predictions(paths, training.validation)
-    trained = [row for row in rows if row["mode"] == "train"]
-    per_second = outcome.iterations * training.recipe.batch / outcome.seconds if outcome.seconds > 0 else None
-    assert outcome.checkpoint is not None
     files = {
-        "checkpoint": outcome.checkpoint.path,
+        "checkpoint": training.saved.path,
         "log": paths.log,
         "config": paths.config,
         "detections": paths.detections,
@@ -32,25 +35,31 @@ def write_outcome(training: Training, outcome: Outcome) -> dict[str, Any]:
     result = {
         "schema": SCHEMA,
         "metrics": evaluation["numbers"],
-        "memory_mb": max([row["memory"] for row in trained], default=round(outcome.memory_mb)),
+        "memory_mb": max(row["memory"] for row in trained),
         "memory_kind": "cuda" if ranks.device.type == "cuda" else "rss",
         "fps": speed.fps if speed else None,
         "fps_images": speed.images if speed else 0,
-        "iterations": outcome.position.step,
-        "images_per_second": per_second,
-        "train_seconds": outcome.seconds,
+        "iterations": training.position.step,
+        "images_per_second": training.position.step * training.recipe.batch / seconds,
+        "train_seconds": seconds,
         "overflows": int(training.scaler.overflows.item()),
         "hardware": hardware(ranks.device, ranks.world),
         "versions": versions(),
         "git": git_commit(),
         "evaluation_library": evaluation["library"],
         "attempts": training.attempt,
-        "files": {name: file_facts(path) for name, path in files.items()},
+        "files": {name: _file_facts(path) for name, path in files.items()},
     }
     write_json(paths.result, result, durable=True)
     return result
 
 
-def file_facts(path: Path) -> dict[str, Any]:
+def train_seconds(rows: list[dict[str, Any]]) -> float:
+    """Seconds spent in iterations: each train row's mean time by the iterations since the row before."""
+    steps = [0, *(row["step"] for row in rows)]
+    return float(sum(row["time"] * (step - before) for row, step, before in zip(rows, steps[1:], steps, strict=False)))
+
+
+def _file_facts(path: Path) -> dict[str, Any]:
     """Path, size in bytes and sha256."""
     return {"path": str(path.resolve()), "size": path.stat().st_size, "sha256": sha256(path)}

@@ -19,6 +19,7 @@ from harness.training.validation import Validation
 
 PICTURES = 8
 """Validation images of which a finished run keeps a picture."""
+TITLES = ("truth", "prediction")
 
 
 def predict_images(
@@ -28,13 +29,12 @@ def predict_images(
 
     Raises UserError where the checkpoint or a photo cannot be read.
     """
-    pixels = [decode(path) for path in images]
     restored = restore(checkpoint, cell=cell)
     recipe = restored.recipe
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = restored.model.to(device)
-    names = _distinct(images)
-    for path, image, name in zip(images, pixels, names, strict=True):
+    for path, name in zip(images, _distinct(images), strict=True):
+        image = decode(path)
         prepared = evaluation_image(
             image,
             image_id=0,
@@ -58,8 +58,8 @@ def _distinct(images: Sequence[Path]) -> list[str]:
     """A .png name for each photo; photos of the same name are numbered."""
     names: list[str] = []
     for path in images:
-        same = sum(name == f"{path.stem}.png" or name.startswith(f"{path.stem}-") for name in names)
-        names.append(f"{path.stem}-{same}.png" if same else f"{path.stem}.png")
+        candidates = (f"{path.stem}{'-' if n else ''}{n or ''}.png" for n in range(len(images)))
+        names.append(next(name for name in candidates if name not in names))
     return names
 
 
@@ -82,9 +82,14 @@ def draw_predictions(paths: RunPaths, validation: Validation) -> None:
         left = draw(image, truth.boxes, truth.labels, None, truth_masks(truth, image.shape[:2]), names)
         right = draw(image, boxes, labels, scores, masks, names)
         pairs += [left, right]
-        write_image(paths.predictions / f"{Path(name).stem}.png", contact_sheet([left, right], columns=2, titles=("truth", "prediction")))
+        write_image(
+            paths.predictions / f"{Path(name).stem}.png",
+            contact_sheet([left, right], columns=2, titles=("truth", "prediction")),
+        )
     if pairs:
-        write_image(paths.predictions / "sheet.png", contact_sheet(pairs, columns=4, titles=("truth", "prediction") * 2))
+        write_image(
+            paths.predictions / "sheet.png", contact_sheet(pairs, columns=4, titles=("truth", "prediction") * 2)
+        )
 
 
 def truth_masks(truth: GroundTruth, size: tuple[int, int]) -> list[dict[str, Any]]:

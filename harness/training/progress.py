@@ -50,7 +50,7 @@ class TrainingProgress:
 
     @property
     def eta(self) -> str:
-        """The time left, evaluation not counted."""
+        """The time left at the mean pace so far, evaluations within it counted."""
         if self.done == self.start:
             return "-"
         return duration((time.monotonic() - self.began) / (self.done - self.start) * (self.total - self.done))
@@ -70,13 +70,10 @@ class TrainingProgress:
             text = f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.3f}  lr {row['lr']:.2g}  {row['time']:.2f} s/it"
         if self.bar:
             self.bar.update(self.task, text=text)
-        self.say(f"[{self.done}/{self.total}] {text}  ETA {self.eta}", quiet=self.bar is not None)
+        elif self.shown:
+            sys.stderr.write(f"[{self.done}/{self.total}] {text}  ETA {self.eta}\n")
+            sys.stderr.flush()
         self.on_row(f"{text}, ETA {self.eta}")
-
-    def say(self, text: str, *, quiet: bool = False) -> None:
-        """A plain line, where there is no bar."""
-        if self.shown and not quiet:
-            (self.bar.console.print(text) if self.bar else print(text, file=sys.stderr, flush=True))  # noqa: T201
 
 
 def _percent(value: float | None) -> str:

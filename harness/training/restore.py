@@ -29,8 +29,8 @@ def restore(path: Path, *, cell: str | None = None) -> Restored:
     Raises UserError where the file is broken, says nothing of its recipe, or does not fit it.
     """
     content = checkpoint.load(path)
-    meta = content.get("meta")
-    meta = meta if isinstance(meta, dict) else {}
+    found = content.get("meta")
+    meta: dict[str, Any] = found if isinstance(found, dict) else {}
     classes = tuple(str(name) for name in meta.get("CLASSES") or ())
     recipe = _recipe(path, meta, classes, cell)
     model = build_model(recipe)
@@ -45,7 +45,10 @@ def restore(path: Path, *, cell: str | None = None) -> Restored:
 
 def _recipe(path: Path, meta: dict[str, Any], classes: tuple[str, ...], cell: str | None) -> Recipe:
     if isinstance(meta.get("recipe"), dict):
-        return from_dict(meta["recipe"])
+        try:
+            return from_dict(meta["recipe"])
+        except UserError as error:
+            raise UserError(f"{path}: {error} (written by another version of this package?)") from None
     if cell is None:
         raise UserError(f"{path}: does not say which recipe it is of; name its cell with --cell NAME")
     recipe = parse_name(cell).recipe()

@@ -1,6 +1,7 @@
 """One iteration: forward and backward over this rank's micro-batches, then one optimiser step."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -20,21 +21,22 @@ def iterate(
     micro_batches: int,
     ranks: Ranks,
 ) -> dict[str, Tensor]:
-    """Train on this rank's micro-batches of one iteration; the means of their losses, unsynchronised.
+    """Train on this rank's micro-batches of one iteration; losses whose mean over ranks is that of the iteration.
 
-    micro_batches: of the whole iteration, over all ranks. Gradients are the mean over all of them, whatever the ranks:
-    the arithmetic of the published runs, in which a micro-batch is a GPU.
+    micro_batches: of the whole iteration, over all ranks. Gradients and losses are the mean over all of them, whatever
+    the ranks: the arithmetic of the published runs, in which a micro-batch is a GPU.
     """
     optimizer.zero_grad(set_to_none=True)
+    weight = ranks.world / micro_batches  # the ranks' sums are averaged afterwards, also where their shares differ
     totals: dict[str, Tensor] = {}
-    for index, batch in enumerate(batches):
+    for batch in batches:
         moved = batch.to(ranks.device, non_blocking=True)
-        with without_sync(model) if index < len(batches) - 1 else torch.enable_grad():
+        with nullcontext() if batch is batches[-1] else without_sync(model):
             with autocast(precision, ranks.device.type):
                 losses = model(moved)
-            scaler.backward(losses["loss"] * (ranks.world / micro_batches))
+            scaler.backward(losses["loss"] * weight)
         for name, value in losses.items():
-            part = value.detach() / len(batches)
+            part = value.detach() * weight
             totals[name] = totals[name] + part if name in totals else part
     scaler.step(optimizer)
     return totals

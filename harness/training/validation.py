@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.data.coco import CocoIndex
+from harness.data.coco import CocoIndex, CocoSplit, load_index
 from harness.data.evaluation_images import EvaluationImage, evaluation_images
 from harness.detection.mask_rcnn import MaskRCNN
 from harness.evaluation.coco import Evaluation, evaluate, evaluation_library
@@ -14,6 +14,7 @@ from harness.evaluation.predict import gather_results, predict_split
 from harness.evaluation.speed import Speed, measure_fps
 from harness.files import write_json
 from harness.recipe import Recipe
+from harness.runs import RunSpec
 from harness.training.checkpoint import Saved
 from harness.training.distributed import Ranks
 from harness.training.precision import autocast
@@ -54,6 +55,23 @@ class Validation:
         return [int(number) for number in self.index.image_ids[: self.first]]
 
 
+def run_validation(spec: RunSpec) -> Validation:
+    """The validation of a run.
+
+    Raises UserError where its annotations are missing or broken.
+    """
+    images, annotations = Path(spec.val.images), Path(spec.val.annotations)
+    return Validation(
+        index=load_index(CocoSplit(images=images, annotations=annotations)),
+        images=images,
+        annotations=annotations,
+        recipe=spec.executed,
+        precision=spec.precision,
+        first=spec.shortening.eval_images,
+        workers=int(spec.resources["workers"]),
+    )
+
+
 def detect(
     model: MaskRCNN, validation: Validation, ranks: Ranks, progress: Callable[[int], object] | None = None
 ) -> list[dict[str, Any]] | None:
@@ -76,17 +94,21 @@ def score(
     meta = {"checkpoint_sha256": checkpoint.sha256, "epoch": checkpoint.epoch, "step": checkpoint.step}
     digest = write_detections(detections, rows, meta=meta)
     result = evaluate(validation.annotations, rows, image_ids=validation.image_ids)
-    library = {"library": evaluation_library(), "detections_sha256": digest, "images": result.images}
-    write_json(evaluation, meta | {"numbers": result.numbers, "per_class": class_rows(result)} | library)
+    write_json(evaluation, meta | plain(result) | {"detections_sha256": digest})
     return result
 
 
-def class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """The results of each class as plain data."""
-    return [
-        {"id": c.category_id, "name": c.name, "instances": c.instances, "bbox": c.bbox_AP, "segm": c.segm_AP}
-        for c in evaluation.per_class
-    ]
+def plain(evaluation: Evaluation) -> dict[str, Any]:
+    """An evaluation as plain data, with the library that made it."""
+    return {
+        "numbers": evaluation.numbers,
+        "per_class": [
+            {"id": c.category_id, "name": c.name, "instances": c.instances, "bbox": c.bbox_AP, "segm": c.segm_AP}
+            for c in evaluation.per_class
+        ],
+        "images": evaluation.images,
+        "library": evaluation_library(),
+    }
 
 
 def speed(model: MaskRCNN, validation: Validation, ranks: Ranks) -> Speed | None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.matrix import Experiment, PlannedCell, load_experiment
-from harness.recipe import to_dict
+from harness.recipe import NUMERICS, to_dict
 from harness.reporting.records import EpochAP, FileRecord, Hardware, Record
 
 H100 = Hardware(kind="cuda", device="NVIDIA H100", count=8)
@@ -51,6 +51,7 @@ def finished(planned: PlannedCell, seed: int = 0, box: float = 0.38, mask: float
         seed=seed,
         key="0123456789",
         identity="fedcba9876543210",
+        numerics=NUMERICS,
         run_id=f"run-of-{planned.name}-{seed}",
         started=1_700_000_000_000,
         state="FINISHED",

@@ -10,7 +10,7 @@ from tracking import folders
 from harness.errors import UserError
 from harness.files import read_json
 from harness.matrix import load_experiment
-from harness.recipe import Recipe, to_dict
+from harness.recipe import NUMERICS, Recipe, to_dict
 from harness.reporting.records import (
     EpochAP,
     FileRecord,
@@ -60,6 +60,7 @@ def test_a_finished_run_becomes_its_record(tmp_path: Path) -> None:
         seed=0,
         key=spec.key,
         identity="0123456789abcdef",
+        numerics=NUMERICS,
         run_id="r1",
         started=1_700_000_000_250,
         state="FINISHED",

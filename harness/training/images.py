@@ -1,0 +1,91 @@
+"""The training images of a run: which they are, and their micro-batches epoch by epoch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.data.batches import plan_epoch, training_batches
+from harness.data.coco import CocoIndex, CocoSplit, load_index, train_filter
+from harness.errors import UserError
+from harness.recipe import Recipe
+from harness.runs import RunSpec
+from harness.structures import Batch
+from harness.training.build import build_augmentation
+from harness.training.distributed import Ranks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingImages:
+    """What a run trains on."""
+
+    index: CocoIndex
+    folder: Path
+    kept: NDArray[np.int64]  # numbers of the images that the recipe trains on
+    recipe: Recipe  # as executed
+    seed: int
+    workers: int
+    iterations: int  # an epoch
+
+    def epoch(self, epoch: int, ranks: Ranks, *, start: int) -> Iterator[list[Batch]]:
+        """This rank's micro-batches of each iteration of an epoch (counted from 0), from iteration `start` on."""
+        recipe = self.recipe
+        return training_batches(
+            self.index,
+            self.folder,
+            self.kept,
+            build_augmentation(recipe),
+            seed=self.seed,
+            epoch=epoch,
+            micro_batch=recipe.micro_batch,
+            total_batch=recipe.batch,
+            repeats=recipe.repeats,
+            start_iteration=start,
+            iterations=self.iterations,
+            rank=ranks.rank,
+            world=ranks.world,
+            workers=self.workers,
+            pin_memory=ranks.device.type == "cuda",
+        )
+
+
+def training_images(spec: RunSpec) -> TrainingImages:
+    """The training images of a run.
+
+    Raises UserError where the annotations are broken, have other classes than the recipe, or leave no image to train.
+    """
+    recipe = spec.executed
+    annotations = Path(spec.train.annotations)
+    index = load_index(CocoSplit(images=Path(spec.train.images), annotations=annotations))
+    found = len(index.category_ids)
+    if found != recipe.num_classes:
+        raise UserError(
+            f"{annotations}: has {found} categories, the recipe says num_classes {recipe.num_classes}; "
+            f"set num_classes: {found} in the matrix's recipe block"
+        )
+    kept = train_filter(index, recipe.min_image_size)
+    if not len(kept):
+        raise UserError(f"{annotations}: no image with objects and sides from {recipe.min_image_size} pixels to train")
+    return TrainingImages(
+        index=index,
+        folder=Path(spec.train.images),
+        kept=kept,
+        recipe=recipe,
+        seed=spec.seed,
+        workers=int(spec.resources["workers"]),
+        iterations=_iterations(index, kept, recipe, spec.shortening.iterations_per_epoch),
+    )
+
+
+def _iterations(index: CocoIndex, kept: NDArray[np.int64], recipe: Recipe, limit: int | None) -> int:
+    plan = plan_epoch(
+        index.landscape()[kept],
+        seed=0,
+        epoch=0,
+        micro_batch=recipe.micro_batch,
+        total_batch=recipe.batch,
+        repeats=recipe.repeats,
+    )
+    return min(len(plan), limit or len(plan))

@@ -1,0 +1,113 @@
+"""Checkpoints: whole or not there, checked when read, and never executed."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness.errors import UserError
+from harness.training import checkpoint
+
+
+def save(folder: Path, step: int, **content: Any) -> checkpoint.Saved:
+    return checkpoint.save(folder, {"value": torch.tensor(step), **content}, epoch=step // 3, iteration=step % 3, step=step)
+
+
+def value(saved: checkpoint.Saved | None) -> int:
+    assert saved is not None
+    return int(checkpoint.load(saved.path)["value"])
+
+
+def test_the_two_newest_are_kept(tmp_path: Path) -> None:
+    assert checkpoint.newest(tmp_path) is None
+    for step in range(1, 6):
+        saved = save(tmp_path, step)
+        assert checkpoint.newest(tmp_path) == saved
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch_1_iter_1.pth", "epoch_1_iter_2.pth", "latest.json"]
+    assert (saved.epoch, saved.step, value(saved)) == (1, 5, 5)
+    assert save(tmp_path, 6).path.name == "epoch_2.pth"
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "gone"])
+def test_a_damaged_one_is_passed_over(tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    save(tmp_path, 1)
+    path = save(tmp_path, 2).path
+    content = bytearray(path.read_bytes())
+    if damage == "gone":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    assert value(checkpoint.newest(tmp_path)) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"{path}: ") and told.count("\n") == 1
+
+
+def test_saving_again_after_a_damage_repairs(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    save(tmp_path, 2).path.write_bytes(b"")
+    save(tmp_path, 2)
+    assert value(checkpoint.newest(tmp_path)) == 2
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return (os.mkdir, ("executed",))
+
+
+def test_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": Evil()}, tmp_path / "evil.pth")
+    (tmp_path / "pickle.pth").write_bytes(pickle.dumps({"state_dict": Evil()}))
+    for name in ("evil.pth", "pickle.pth"):
+        with pytest.raises(UserError, match="cannot be read as a checkpoint of plain tensors") as caught:
+            checkpoint.load(tmp_path / name)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.pth").write_text("hello\nworld\n")
+    torch.save([1], tmp_path / "list.pth")
+    with pytest.raises(UserError, match=r"text\.pth: cannot be read"):
+        checkpoint.load(tmp_path / "text.pth")
+    with pytest.raises(UserError, match="holds no state_dict"):
+        checkpoint.load(tmp_path / "list.pth")
+    with pytest.raises(UserError, match="no such checkpoint"):
+        checkpoint.load(tmp_path / "none.pth")
+    with pytest.raises(UserError, match="cannot be read"):
+        checkpoint.load(tmp_path)
+
+
+WRITER = """
+import sys, torch
+from pathlib import Path
+from harness.training import checkpoint
+big = torch.zeros(4_000_000)
+for step in range(1, 10**6):
+    checkpoint.save(Path(sys.argv[1]), {"value": torch.tensor(step), "big": big}, epoch=0, iteration=step, step=step)
+    print(step, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_kill_while_saving_leaves_a_whole_one(tmp_path: Path) -> None:
+    """Killed at 6 moments: the newest is the last one reported, or the one that was being written, whole."""
+    for delay in (0.0, 0.01, 0.02, 0.04, 0.06, 0.09):
+        folder = tmp_path / str(delay)
+        process = subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        reported = [int(process.stdout.readline()) for _ in range(3)]
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        reported += [int(line) for line in process.communicate()[0].split()]
+        assert value(checkpoint.newest(folder)) in (reported[-1], reported[-1] + 1)
