@@ -33,7 +33,8 @@ def save(folder: Path, content: Mapping[str, Any], *, epoch: int, iteration: int
     name = f"epoch_{epoch}.pth" if iteration == 0 else f"epoch_{epoch}_iter_{iteration}.pth"
     path = folder / name
     with replacing(path, durable=True) as temporary:
-        torch.save(dict(content), temporary)
+        with temporary.open("wb") as file:  # given a path, torch would write its random name into the file
+            torch.save(dict(content), file)
         digest = sha256(temporary)
     history = [entry for entry in _history(folder) if entry["file"] != name]
     entries = [*history, {"file": name, "sha256": digest, "epoch": epoch, "step": step}][-KEPT:]

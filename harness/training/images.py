@@ -66,8 +66,6 @@ def training_images(spec: RunSpec) -> TrainingImages:
             f"set num_classes: {found} in the matrix's recipe block"
         )
     kept = train_filter(index, recipe.min_image_size)
-    if not len(kept):
-        raise UserError(f"{annotations}: no image with objects and sides from {recipe.min_image_size} pixels to train")
     return TrainingImages(
         index=index,
         folder=Path(spec.train.images),

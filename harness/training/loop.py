@@ -17,7 +17,8 @@ from harness.training.session import Training
 from harness.training.step import iterate
 
 LOG_INTERVAL = 50
-"""Iterations between two log rows; in short epochs less, so that there are five."""
+"""Iterations between two log rows; less in short epochs, so that there are LOG_ROWS of them."""
+LOG_ROWS = 5
 CHECKPOINT_SECONDS = 600.0
 """Between two checkpoints within an epoch; there is one at the end of each."""
 SAVE, STOP = 1, 2
@@ -115,7 +116,7 @@ def _epoch(training: Training, journal: Journal | None, shown: TrainingProgress,
 
 def _log_if_due(training: Training, journal: Journal | None, shown: TrainingProgress) -> None:
     at, each = training.position, training.images.iterations
-    if at.iteration % max(1, min(LOG_INTERVAL, each // 5)):
+    if at.iteration and at.iteration % max(1, min(LOG_INTERVAL, each // LOG_ROWS)):
         return
     averages = training.meter.read(training.ranks)
     training.require_finite(averages)

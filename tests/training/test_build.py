@@ -88,7 +88,7 @@ def test_every_field_is_covered() -> None:
 
 
 def test_fields_of_a_run(run: PreparedRun, tmp_path: Path) -> None:
-    """batch 2 of 12 images: 6 iterations or more instead of 3; twice the data: twice as many; images of 0.05 times."""
+    """A larger batch makes fewer iterations of 12 images, twice the data more; test images are of twice the size."""
     base = session(run.paths, run.spec)
 
     def with_(name: str, **other: Any) -> Any:
@@ -96,9 +96,10 @@ def test_fields_of_a_run(run: PreparedRun, tmp_path: Path) -> None:
 
     assert (base.images.iterations, base.total) == (3, 6)
     full = with_("full").images.iterations
-    assert with_("batch", batch=2).images.iterations > full
+    assert with_("batch", batch=4).images.iterations < full
     assert with_("repeats", repeats=2).images.iterations > full
-    assert with_("micro", micro_batch=4).recipe.micro_batch == 4
+    micro = with_("micro", micro_batch=1)
+    assert [len(batch.images) for batch in next(micro.images.epoch(0, micro.ranks, start=0))] == [1, 1]
     assert with_("epochs", epochs=5).total == 5 * full
     assert len(base.images.kept) > len(with_("dropped", min_image_size=70).images.kept)
     sizes = [next(t.validation.samples(t.ranks)).size for t in (base, with_("scale", test_scale=(2666, 1600)))]

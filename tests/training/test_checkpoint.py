@@ -17,7 +17,9 @@ from harness.training import checkpoint
 
 
 def save(folder: Path, step: int, **content: Any) -> checkpoint.Saved:
-    return checkpoint.save(folder, {"value": torch.tensor(step), **content}, epoch=step // 3, iteration=step % 3, step=step)
+    return checkpoint.save(
+        folder, {"value": torch.tensor(step), **content}, epoch=step // 3, iteration=step % 3, step=step
+    )
 
 
 def value(saved: checkpoint.Saved | None) -> int:
@@ -30,7 +32,11 @@ def test_the_two_newest_are_kept(tmp_path: Path) -> None:
     for step in range(1, 6):
         saved = save(tmp_path, step)
         assert checkpoint.newest(tmp_path) == saved
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch_1_iter_1.pth", "epoch_1_iter_2.pth", "latest.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "epoch_1_iter_1.pth",
+        "epoch_1_iter_2.pth",
+        "latest.json",
+    ]
     assert (saved.epoch, saved.step, value(saved)) == (1, 5, 5)
     assert save(tmp_path, 6).path.name == "epoch_2.pth"
 

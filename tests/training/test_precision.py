@@ -60,6 +60,7 @@ def test_no_scaling_without_fp16(precision: str) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_static_scale_on_a_gpu() -> None:
     scaler = LossScaler("fp16", 512.0, torch.device("cuda"))
     weight = nn.Parameter(torch.ones(1, device="cuda"))

@@ -45,7 +45,7 @@ def test_accumulation_is_the_mean(frozen: tuple[nn.Module, list[Batch]]) -> None
     together, losses = step(model, batches, micro_batches=4)
     alone = [step(model, [batch], micro_batches=1) for batch in batches]
     assert together.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
-    assert sum(float(value.norm()) > 0 for value in together.values()) > 60
+    assert sum(float(value.norm()) > 0 for value in together.values()) > 30
     for name, gradient in together.items():
         mean = torch.stack([gradients[name] for gradients, _ in alone]).mean(0)
         torch.testing.assert_close(gradient, mean, rtol=1e-4, atol=1e-6)

@@ -1,16 +1,19 @@
 """Trainings of a second or two: narrow ResNet-18, small pictures of shapes, random weights."""
 
-import threading
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from harness.data.shapes import generate_shapes
 from harness.launching.prepare import PreparedRun, prepare, write
 from harness.matrix import load_experiment
-from harness.runs import RunPaths, RunSpec, write_spec
+from harness.runs import RunPaths, RunSpec, read_log, write_spec
 from harness.settings import load_settings
+from harness.training.checkpoint import load
 from harness.training.distributed import Ranks
 from harness.training.loop import train
 from harness.training.session import Training
@@ -58,7 +61,7 @@ def write_place(
     *,
     multiscale: str = "false",
     seeds: str = "[0]",
-    batch: int = 4,
+    batch: int = 2,
     epochs: int = 2,
     workers: int = 0,
     minutes: int = 10,
@@ -69,7 +72,13 @@ def write_place(
     toml = f'cache_root = "cache"\ntracking_uri = "sqlite:///mlflow.db"\nthreads = 1\n{settings}\n'
     (folder / "harness.toml").write_text(f'{toml}[datasets.shapes]\nroot = "{shapes}"\n')
     matrix = MATRIX.format(
-        multiscale=multiscale, seeds=seeds, batch=batch, epochs=epochs, workers=workers, minutes=minutes, shorten=shorten
+        multiscale=multiscale,
+        seeds=seeds,
+        batch=batch,
+        epochs=epochs,
+        workers=workers,
+        minutes=minutes,
+        shorten=shorten,
     )
     (folder / "tiny.yaml").write_text(matrix)
     return folder / "tiny.yaml"
@@ -104,14 +113,23 @@ def run_to_end(paths: RunPaths, spec: RunSpec, *, attempt: int = 1) -> Training:
     return training
 
 
-def stop_after(steps: int) -> Callable[[], bool]:
-    """A `stop` that says so when asked for the steps-th time."""
-    asked = iter(range(1, 10**6))
-    done = threading.Event()
+def stop_after(asked: int) -> Callable[[], bool]:
+    """A `stop` that says so from the asked-th question on."""
+    questions = itertools.count(1)
+    return lambda: next(questions) >= asked
 
-    def stop() -> bool:
-        if next(asked) >= steps:
-            done.set()
-        return done.is_set()
 
-    return stop
+def weights(training: Training) -> dict[str, Tensor]:
+    """The last checkpoint's state_dict."""
+    assert training.saved is not None
+    found: dict[str, Tensor] = load(training.saved.path)["state_dict"]
+    return found
+
+
+def journal(paths: RunPaths) -> list[dict[str, Any]]:
+    """The journal's rows without what may differ between equal trainings."""
+    rows = [row for row in read_log(paths.log) if row["mode"] != "attempt"]
+    return [{name: value for name, value in row.items() if name not in VARYING} for row in rows]
+
+
+VARYING = ("time", "data_time", "memory", "stamp")

@@ -1,0 +1,76 @@
+"""Repeated numbers equal the recorded ones, and what was altered is said to be."""
+
+import gzip
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.files import read_json
+from harness.training.reevaluate import Verdict, reevaluate
+from harness.training.session import Training
+
+
+def files(trained: Training) -> list[Path]:
+    assert trained.saved is not None
+    return [trained.saved.path, trained.paths.detections]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_equals_the_record(trained: Training, number: int) -> None:
+    found = reevaluate(files(trained)[number])
+    assert found.verdict == Verdict.EQUAL
+    assert found.evaluation.numbers == found.recorded == read_json(trained.paths.evaluation)["numbers"]
+    assert found.evaluation.images == 4
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_outside_of_the_run(trained: Training, tmp_path: Path, shapes: Path, number: int) -> None:
+    """A copy elsewhere: nothing to test on, then the same numbers, with no record to compare."""
+    copy = tmp_path / files(trained)[number].name
+    shutil.copy(files(trained)[number], copy)
+    with pytest.raises(UserError, match="--annotations FILE"):
+        reevaluate(copy)
+    found = reevaluate(copy, annotations=shapes / "annotations/instances_val.json", images=shapes / "val")
+    assert (found.verdict, found.recorded) == (Verdict.UNKNOWN, None)
+    assert found.evaluation.numbers == read_json(trained.paths.evaluation)["numbers"]
+
+
+def test_altered_detections(trained: Training, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained.paths.folder, folder, ignore=shutil.ignore_patterns("checkpoints"))
+    detections = folder / "detections.json.gz"
+    text = gzip.decompress(detections.read_bytes()).decode()
+    first = text.index('"score":') + len('"score":')
+    detections.write_bytes(gzip.compress(f"{text[:first]}0.{text[first:].lstrip('0.')}".encode()))
+    assert reevaluate(detections).verdict == Verdict.ALTERED
+    detections.write_bytes(detections.read_bytes()[:100])
+    with pytest.raises(UserError, match="damaged"):
+        reevaluate(detections)
+
+
+def test_earlier_checkpoint_is_not_the_recorded_one(trained: Training) -> None:
+    assert reevaluate(trained.paths.checkpoints / "epoch_1.pth").verdict == Verdict.ALTERED
+
+
+def test_half_a_split(trained: Training, shapes: Path) -> None:
+    with pytest.raises(UserError, match="both --annotations FILE and --images FOLDER"):
+        reevaluate(files(trained)[0], annotations=shapes / "annotations/instances_val.json")
+
+
+def test_other_classes(trained: Training, tmp_path: Path) -> None:
+    one = tmp_path / "one.json"
+    one.write_text(
+        '{"images": [{"id": 1, "file_name": "a.png", "height": 8, "width": 8}], "annotations": [],'
+        ' "categories": [{"id": 1, "name": "cat"}]}'
+    )
+    with pytest.raises(UserError, match="finds 3 classes, but .*one.json has 1 categories"):
+        reevaluate(files(trained)[0], annotations=one, images=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["none.pth", "folder"])
+def test_no_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=f"{name}: no such file"):
+        reevaluate(tmp_path / name)
