@@ -10,8 +10,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def print_json(value: Any) -> None:
-    """Print JSON, readable."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print JSON, readable; paths as texts."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -26,6 +26,7 @@ Bitmap = NDArray[np.uint8]
 CATEGORIES = ("circle", "square", "triangle")
 _VERTICES = (48, 4, 3)
 _EMPTY_SHARE, _CROWD_SHARE = 1 / 20, 1 / 10
+_TURN = 0.35  # radians to either side of upright: learnable from few images
 _LEAST_VISIBLE = 0.4  # of an object's area; what would be hidden further is not drawn upon
 _MARK = "shapes.json"
 _VERSION = 1  # raised when the same arguments draw other images
@@ -122,9 +123,9 @@ def _draw(random: np.random.Generator, size: int) -> tuple[Bitmap, list[_Object]
         return _with_noise(random, pixels), objects
     if kind < _EMPTY_SHARE + _CROWD_SHARE:
         objects.append(_draw_crowd(random, pixels))
-    for _ in range(random.integers(1, 6)):
+    for _ in range(random.integers(1, 5)):
         label = int(random.integers(len(CATEGORIES)))
-        mask = _shape(random, label, height, width, short * random.uniform(0.25, 0.6))
+        mask = _shape(random, label, height, width, short * random.uniform(0.3, 0.65))
         left = [np.count_nonzero(other.mask & ~mask & 1) for other in objects]
         if any(area < _LEAST_VISIBLE * other.area for area, other in zip(left, objects, strict=True)):
             continue
@@ -159,7 +160,8 @@ def _shape(
 ) -> Bitmap:
     """A turned shape of the category as a bitmap, its centre at `place` or anywhere but near the border."""
     x, y = place or random.uniform(0.15, 0.85, 2) * (width, height)
-    angles = 2 * np.pi * (np.arange(_VERTICES[label]) / _VERTICES[label] + random.random())
+    first = -np.pi / 2 + np.pi / 4 * (label == CATEGORIES.index("square")) + random.uniform(-_TURN, _TURN)
+    angles = first + 2 * np.pi * np.arange(_VERTICES[label]) / _VERTICES[label]
     corners = np.stack([x + diameter / 2 * np.cos(angles), y + diameter / 2 * np.sin(angles)], axis=1)
     mask = np.zeros((height, width), np.uint8)
     cv2.fillPoly(mask, [np.rint(corners).astype(np.int32)], 1)
@@ -173,7 +175,7 @@ def _paint(random: np.random.Generator, pixels: Bitmap, mask: Bitmap) -> None:
     period, phase = random.integers(6, 12), random.integers(12)
     across, along = (rows + phase) // (period // 2) % 2, (columns + phase) // (period // 2) % 2
     texture = (0 * rows, across, along, across ^ along, across & along)[random.integers(5)]
-    colour = random.integers(0, 256, 3)
+    colour = random.choice([0, 40, 215, 255], 3)  # the background is muted
     second = np.clip(colour + random.choice([-1, 1], 3) * random.integers(30, 90), 0, 255)
     inside = mask.astype(bool)
     pixels[inside] = np.where(texture[..., None] == 1, second, colour)[inside]

@@ -68,10 +68,10 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for text in texts:
         name, found, value = text.partition("=")
-        if not found or name not in field_names():
-            raise UserError(
-                f"--set {text}: unknown recipe field {name!r}{did_you_mean(name, field_names())}; write FIELD=VALUE"
-            )
+        if not found:
+            raise UserError(f"--set {text}: expected FIELD=VALUE, such as lr=0.01")
+        if name not in field_names():
+            raise UserError(f"--set {text}: unknown recipe field {name!r}{did_you_mean(name, field_names())}")
         try:
             values[name] = parse_value(name, yaml.load(value))
         except YAMLError as error:

@@ -16,10 +16,9 @@ from harness.errors import UserError
 from harness.training import checkpoint
 
 
-def save(folder: Path, step: int, **content: Any) -> checkpoint.Saved:
-    return checkpoint.save(
-        folder, {"value": torch.tensor(step), **content}, epoch=step // 3, iteration=step % 3, step=step
-    )
+def save(folder: Path, step: int) -> checkpoint.Saved:
+    content = {"value": torch.tensor(step)}
+    return checkpoint.save(folder, content, epoch=step // 3, iteration=step % 3, step=step)
 
 
 def value(saved: checkpoint.Saved | None) -> int:

@@ -17,6 +17,8 @@ from harness.training.loop import train
 from harness.training.session import Training
 from training.tiny import changed, journal, run_to_end, session, stop_after, weights
 
+pytestmark = pytest.mark.usefixtures("tiny")
+
 FIVE = {"iterations_per_epoch": 5, "eval_images": 1}
 
 
@@ -29,7 +31,7 @@ def rows_every_other_iteration() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, trained: Training) -> Training:
+def undisturbed(tiny: None, tmp_path_factory: pytest.TempPathFactory, trained: Training) -> Training:
     """One epoch of 5 iterations, logged every 2 and at the end."""
     return run_to_end(*five_iterations(trained, tmp_path_factory.mktemp("undisturbed")))
 

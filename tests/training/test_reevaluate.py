@@ -11,6 +11,8 @@ from harness.files import read_json
 from harness.training.reevaluate import Verdict, reevaluate
 from harness.training.session import Training
 
+pytestmark = pytest.mark.usefixtures("tiny")
+
 
 def files(trained: Training) -> list[Path]:
     assert trained.saved is not None
@@ -65,7 +67,7 @@ def test_other_classes(trained: Training, tmp_path: Path) -> None:
         '{"images": [{"id": 1, "file_name": "a.png", "height": 8, "width": 8}], "annotations": [],'
         ' "categories": [{"id": 1, "name": "cat"}]}'
     )
-    with pytest.raises(UserError, match="finds 3 classes, but .*one.json has 1 categories"):
+    with pytest.raises(UserError, match=r"finds 3 classes, but .*one\.json has 1 categories"):
         reevaluate(files(trained)[0], annotations=one, images=tmp_path)
 
 

@@ -1,18 +1,21 @@
 """Trainings of a second or two: narrow ResNet-18, small pictures of shapes, random weights."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import pytest
+from torch import Tensor, nn
 
 from harness.data.shapes import generate_shapes
 from harness.launching.prepare import PreparedRun, prepare, write
 from harness.matrix import load_experiment
 from harness.runs import RunPaths, RunSpec, read_log, write_spec
 from harness.settings import load_settings
+from harness.training import build
 from harness.training.checkpoint import load
 from harness.training.distributed import Ranks
 from harness.training.loop import train
@@ -47,6 +50,33 @@ recipe:
 shorten: {{image_scale: 0.05{shorten}}}
 resources: {{gpus_per_node: 0, workers: {workers}, minutes: {minutes}}}
 """
+
+
+class TinyBackbone(nn.Module):
+    """Four strided convolutions with trained batch norm, for tests that are not about the backbone."""
+
+    def __init__(self, **_: Any) -> None:
+        super().__init__()
+        self.out_channels = (8, 8, 8, 8)
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(3, 8, 2 * stride, stride, stride // 2), nn.BatchNorm2d(8))
+            for stride in (4, 8, 16, 32)
+        )
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(stage(images).relu() for stage in self.stages)
+
+    def init_weights(self) -> None:
+        for stage in self.stages:
+            nn.init.kaiming_normal_(stage[0].weight)
+
+
+@contextmanager
+def tiny_backbone() -> Iterator[None]:
+    """Build models with TinyBackbone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "ResNet", TinyBackbone)
+        yield
 
 
 def make_shapes(root: Path, *, train: int = 12, val: int = 4) -> Path:

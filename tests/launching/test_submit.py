@@ -1,0 +1,190 @@
+"""What a submit decides and queues, and what status says; no supervisor is started here."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training.tiny import write_place
+
+from harness.errors import UserError
+from harness.files import write_json
+from harness.launching import submit as submit_module
+from harness.launching import supervisor
+from harness.launching.prepare import prepare, write
+from harness.launching.status import status_rows
+from harness.launching.submit import Action, decide, submit
+from harness.launching.supervisor import Home, Job, queued_folders
+from harness.matrix import Experiment, load_experiment
+from harness.runs import RunPaths, State, write_state
+from harness.settings import Settings, load_settings
+
+
+@pytest.fixture
+def place(tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Experiment, Settings]:
+    """Two cells."""
+    monkeypatch.setattr(supervisor, "start_detached", lambda *_, **__: None)
+    return load_experiment(write_place(tmp_path, shapes, multiscale="[false, true]")), load_settings(tmp_path, {})
+
+
+def actions(place: tuple[Experiment, Settings]) -> list[str]:
+    return [str(entry.action) for entry in decide(prepare(*place), place[1])]
+
+
+def test_decisions(place: tuple[Experiment, Settings]) -> None:
+    first, second = prepare(*place)
+    assert actions(place) == ["start", "start"]
+    write(first)
+    write(second)
+    for state, attempt, expected in (
+        (State.QUEUED, 0, Action.START),
+        (State.RUNNING, 1, Action.LEAVE),
+        (State.FAILED, 1, Action.RESUME),
+        (State.KILLED, 1, Action.RESUME),
+        (State.FINISHED, 1, Action.SKIP),
+    ):
+        write_state(first.paths, state, attempt=attempt)
+        assert actions(place) == [expected, "start"]
+
+
+def test_a_dead_process_is_resumed(place: tuple[Experiment, Settings]) -> None:
+    run = prepare(*place)[0]
+    write(run)
+    write_state(run.paths, State.RUNNING, attempt=1)
+    gone = {"state": "RUNNING", "attempt": 1, "host": supervisor.socket.gethostname(), "pid": 2**22 - 1, "started": 1.0}
+    write_json(run.paths.state, gone)
+    assert actions(place)[0] == "resume"
+
+
+def test_submit_queues_once(place: tuple[Experiment, Settings]) -> None:
+    assert [entry.action for entry in submit(*place)] == [Action.START, Action.START]
+    assert [entry.action for entry in submit(*place)] == [Action.LEAVE, Action.LEAVE]
+    home = Home(place[1].run_root)
+    assert queued_folders(home) == {str(run.paths.folder) for run in prepare(*place)}
+    assert len(list(home.queue.iterdir())) == 2
+
+
+def test_submits_at_the_same_moment_queue_once(place: tuple[Experiment, Settings]) -> None:
+    decisions: list[Any] = []
+    threads = [threading.Thread(target=lambda: decisions.extend(submit(*place))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(entry.action for entry in decisions) == [Action.LEAVE] * 10 + [Action.START] * 2
+    assert len(list(Home(place[1].run_root).queue.iterdir())) == 2
+
+
+def test_nothing_is_queued_where_something_is_missing(tmp_path: Path) -> None:
+    write_place(tmp_path, tmp_path / "nowhere")
+    settings = load_settings(tmp_path, {})
+    with pytest.raises(UserError, match="nowhere"):
+        submit(load_experiment(tmp_path / "tiny.yaml"), settings)
+    assert not settings.run_root.exists()
+
+
+def test_unknown_cluster(tmp_path: Path, shapes: Path) -> None:
+    write_place(tmp_path, shapes, settings='cluster = "moon"')
+    with pytest.raises(UserError, match="cluster 'moon' is not known"):
+        submit(load_experiment(tmp_path / "tiny.yaml"), load_settings(tmp_path, {}))
+
+
+def test_gpus_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    assert [submit_module._gpus(wanted, jobs) for wanted, jobs in ((0, 1), (8, 1), (8, 2), (2, 2), (8, 16))] == [
+        0, 8, 4, 2, 0,
+    ]  # fmt: skip
+
+
+def test_jobs_get_gpus_of_their_own(place: tuple[Experiment, Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first run at work has 0 and 1; of GPUs 4 to 7 made visible, 4 and 5."""
+    home = Home(place[1].run_root)
+    run = prepare(*place)[0]
+    write(run)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert supervisor._free_gpus(home, 2) == [0, 1]
+    assert supervisor._free_gpus(home, 0) == []
+    write_state(run.paths, State.RUNNING, attempt=3)
+    write_json(run.paths.attempt(3) / "gpus.json", [0, 1])
+    assert supervisor._free_gpus(home, 2) == [2, 3]
+    write_json(run.paths.attempt(3) / "gpus.json", [4, 5])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    assert supervisor._free_gpus(home, 2) == [6, 7]
+    write_state(run.paths, State.KILLED, attempt=3)
+    assert supervisor._free_gpus(home, 2) == [4, 5]
+
+
+def test_a_run_that_cannot_be_started_does_not_stop_the_others(
+    place: tuple[Experiment, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(*place)
+    first, second = prepare(*place)
+    started: list[Path] = []
+
+    def start(asked: Job, paths: RunPaths, gpus: list[int], uri: str) -> None:
+        if paths.folder == first.paths.folder:
+            raise OSError("no room")
+        started.append(paths.folder)
+        write_state(paths, State.FINISHED, attempt=1)
+
+    monkeypatch.setattr(supervisor, "_start", start)
+    monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.0)
+    supervisor.supervise(Home(place[1].run_root), jobs=1, tracking_uri="")
+    assert started == [second.paths.folder]
+    failed = status_rows(*place)[0]
+    assert (failed["state"], failed["text"]) == ("FAILED", "cannot be started: no room")
+
+
+def test_a_run_queued_while_the_supervisor_leaves(
+    place: tuple[Experiment, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second run is queued at the very release of the lease."""
+    home = Home(place[1].run_root)
+    runs = prepare(*place)
+    for run in runs:
+        write(run)
+    started: list[Path] = []
+
+    def start(asked: Job, paths: RunPaths, gpus: list[int], uri: str) -> None:
+        started.append(paths.folder)
+        write_state(paths, State.FINISHED, attempt=1)
+
+    release = supervisor.Lease.release
+
+    def late(lease: supervisor.Lease) -> None:
+        if len(started) == 1:
+            supervisor.enqueue(home, runs[1].paths, minutes=1, gpus=0)
+        release(lease)
+
+    monkeypatch.setattr(supervisor, "_start", start)
+    monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor.Lease, "release", late)
+    supervisor.enqueue(home, runs[0].paths, minutes=1, gpus=0)
+    supervisor.supervise(home, jobs=1, tracking_uri="")
+    assert started == [run.paths.folder for run in runs]
+
+
+def test_status(place: tuple[Experiment, Settings], tmp_path: Path, shapes: Path) -> None:
+    run = prepare(*place)[0]
+    assert [row["state"] for row in status_rows(*place)] == ["NEW", "NEW"]
+    write(run)
+    write_state(run.paths, State.RUNNING, attempt=2, progress="epoch 1/2")
+    run.paths.segment(2).parent.mkdir(parents=True)
+    run.paths.segment(2).write_text('{"mode": "val", "step": 3, "bbox_mAP": 0.3821, "segm_mAP": null}\n')
+    row = status_rows(*place)[0]
+    shown = ("state", "attempt", "box_ap", "mask_ap", "text")
+    assert tuple(row[name] for name in shown) == ("RUNNING", 2, "38.2", "-", "epoch 1/2")
+    changed = load_experiment(write_place(tmp_path, shapes, multiscale="[false, true]", epochs=3))
+    rows = status_rows(changed, place[1])
+    assert [row["state"] for row in rows] == ["NEW", "NEW", "RUNNING"]
+    assert rows[2]["text"] == "not in the matrix as it is now"
+
+
+def test_status_without_the_data_finds_runs_by_name(place: tuple[Experiment, Settings], tmp_path: Path) -> None:
+    run = prepare(*place)[0]
+    write(run)
+    write_state(run.paths, State.FAILED, attempt=1, reason="why")
+    settings = load_settings(tmp_path, {"HARNESS_DATASET_SHAPES": str(tmp_path / "gone")})
+    assert [row["state"] for row in status_rows(place[0], settings)] == ["FAILED", "NEW"]
