@@ -2,7 +2,11 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# Two test processes with a thread each: more threads than cores make small convolutions crawl.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 DEMO ?= .demo
+DEMO_SETTINGS = HARNESS_DATASET_SHAPES=$(DEMO)/shapes HARNESS_RUN_ROOT=$(DEMO)/runs \
+	HARNESS_TRACKING_URI=sqlite:///$(DEMO)/mlflow.db HARNESS_LOCAL_JOBS=2
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo check test test-slow lint types wheel clean
@@ -18,11 +22,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: install  ## run four small cells on generated shapes: trainings, MLflow, report, pictures
-	$(BIN)/python -m harness data shapes $(DEMO)/shapes
-	HARNESS_DATASET_SHAPES=$(DEMO)/shapes HARNESS_RUN_ROOT=$(DEMO)/runs HARNESS_TRACKING_URI=sqlite:///$(DEMO)/mlflow.db \
-		$(BIN)/python -m harness submit experiments/demo.yaml --cluster local --wait
-	HARNESS_DATASET_SHAPES=$(DEMO)/shapes HARNESS_RUN_ROOT=$(DEMO)/runs HARNESS_TRACKING_URI=sqlite:///$(DEMO)/mlflow.db \
-		$(BIN)/python -m harness report experiments/demo.yaml --output $(DEMO)/report
+	$(BIN)/harness data shapes $(DEMO)/shapes --train 200 --val 60
+	$(DEMO_SETTINGS) $(BIN)/harness submit experiments/demo.yaml --cluster local --wait
+	$(DEMO_SETTINGS) $(BIN)/harness report experiments/demo.yaml --output $(DEMO)/report
 	@echo
 	@echo "report:  $(abspath $(DEMO))/report/README.md"
 	@echo "picture: $(abspath $(DEMO))/report/sample.png"
@@ -35,10 +37,10 @@ types: install
 	$(BIN)/mypy --strict harness
 
 check: lint types  ## lint, types and the quick tests: no root, no network, under 90 s
-	$(BIN)/pytest -n 2 -m 'not slow and not slurm and not browser and not network and not gpu'
+	$(PYTEST) -m 'not slow and not slurm and not browser and not network and not gpu'
 
 test: lint types wheel  ## all of it
-	$(BIN)/pytest -n 2
+	$(PYTEST)
 
 wheel: install  ## build the wheel into dist/
 	rm -rf build dist

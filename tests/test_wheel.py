@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,9 +63,8 @@ def test_from_an_empty_folder_to_a_report(installed: Path, tmp_path: Path) -> No
     harness("data", "shapes", "data/shapes", "--train", "8", "--val", "8")
     harness("data", "check", "shapes")
     matrix = work / "experiments" / "first.yaml"
-    matrix.write_text(
-        matrix.read_text() + "shorten: {epochs: 1, iterations_per_epoch: 1, image_scale: 0.5, eval_images: 7}\n"
-    )
+    short = "shorten: {epochs: 1, iterations_per_epoch: 1, image_scale: 0.06, eval_images: 7}"
+    matrix.write_text(re.sub(r"(?m)^shorten: .*", short, matrix.read_text()))
     harness("submit", "experiments/first.yaml", "--wait")
     runs = json.loads(harness("status", "experiments/first.yaml", "--json"))
     assert [run["state"] for run in runs] == ["FINISHED", "FINISHED"]

@@ -114,7 +114,7 @@ class _Object:
 def _draw(random: np.random.Generator, size: int) -> tuple[Bitmap, list[_Object]]:
     """One image, H x W x 3 BGR, and its objects, from the back to the front."""
     long = int(size * random.uniform(0.8, 1))
-    short = int(long * random.uniform(0.7, 0.9))
+    short = int(long * random.uniform(0.76, 0.9))
     height, width = (long, short) if random.random() < 0.3 else (short, long)
     pixels = _background(random, height, width)
     kind = random.random()

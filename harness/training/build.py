@@ -40,11 +40,11 @@ def require_weights(recipe: Recipe, weights_file: Path | None) -> None:
 
 
 def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD (or AdamW) over all trainable parameters, weight decay on all of them; fused on CUDA."""
+    """SGD (or AdamW) over all trainable parameters, weight decay on all of them; SGD fused on CUDA, AdamW anywhere."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     fused = parameters[0].is_cuda
     if recipe.optimizer == "AdamW":
-        return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
+        return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     return torch.optim.SGD(
         parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=fused
     )
