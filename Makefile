@@ -27,7 +27,7 @@ demo: install  ## run four small cells on generated shapes: trainings, MLflow, r
 	$(DEMO_SETTINGS) $(BIN)/harness report experiments/demo.yaml --output $(DEMO)/report
 	@echo
 	@echo "report:  $(abspath $(DEMO))/report/README.md"
-	@echo "picture: $(abspath $(DEMO))/report/sample.png"
+	@echo "picture: $(abspath $(DEMO))/report/sample.jpg"
 
 lint: install
 	$(BIN)/ruff check .

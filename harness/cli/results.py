@@ -91,7 +91,7 @@ def report(
     from harness.runs import experiment_folder
 
     records = from_tracking(settings.tracking_uri, loaded.name)
-    pictures = sorted(experiment_folder(settings.run_root, loaded.name).glob("*/predictions/sheet.png"))
+    pictures = sorted(experiment_folder(settings.run_root, loaded.name).glob("*/predictions/sheet.jpg"))
     written = write_report(loaded, records, folder, run_root=settings.run_root, picture=_finished(pictures))
     print(f"report: {written.page}")
     for path in (written.records, written.manifest, *written.plots, *([written.picture] if written.picture else [])):

@@ -20,6 +20,7 @@ SERVERS = ("http://", "https://", "postgresql", "mysql", "mssql", "databricks")
 # MLflow's own tags.
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # of an experiment: shown with training pages
 
 # Ours.
 ROLE = "harness.role"  # "experiment" of a parent, "run" of a child
@@ -98,7 +99,7 @@ class Store:
             file = database(self.uri)
             location = (file.parent / "mlartifacts" / name).as_uri() if file else None
             try:
-                return str(self.client.create_experiment(name, artifact_location=location))
+                return str(self.client.create_experiment(name, artifact_location=location, tags=KIND))
             except MlflowException:
                 found = self.client.get_experiment_by_name(name)  # created by another process in between
                 if found is None:

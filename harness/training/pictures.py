@@ -88,7 +88,7 @@ def draw_predictions(paths: RunPaths, validation: Validation) -> None:
         )
     if pairs:
         write_image(
-            paths.predictions / "sheet.png", contact_sheet(pairs, columns=4, titles=("truth", "prediction") * 2)
+            paths.predictions / "sheet.jpg", contact_sheet(pairs, columns=4, titles=("truth", "prediction") * 2)
         )
 
 

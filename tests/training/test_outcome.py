@@ -27,7 +27,7 @@ def test_files_are_as_said(trained: Training) -> None:
 def test_pictures(trained: Training) -> None:
     assert trained.paths.curves.read_text().lstrip().startswith("<?xml")
     pictures = {path.name for path in trained.paths.predictions.iterdir()}
-    assert "sheet.png" in pictures and len(pictures) >= 3
+    assert "sheet.jpg" in pictures and len(pictures) >= 3
 
 
 def test_train_seconds() -> None:
