@@ -4,6 +4,7 @@ A lease is a folder of numbered files. Whoever creates the next number (a hard l
 lease until the time written in it. A higher number fences off a holder that overslept its time.
 """
 
+import json
 import os
 import socket
 import tempfile
@@ -16,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from harness.files import read_json, write_json
+from harness.files import write_json
 
 SECONDS = 120.0
 """How long a lease lasts without renewal; a dead holder on the same host is noticed at once."""
@@ -117,9 +118,10 @@ def _alive(holder: dict[str, Any]) -> bool:
 
 def _read(file: Path) -> dict[str, Any]:
     """The holder; empty where the file has just been removed in favour of a higher number."""
-    if not file.exists():
+    try:
+        value: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
         return {}
-    value: dict[str, Any] = read_json(file)
     return value
 
 

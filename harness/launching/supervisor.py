@@ -5,6 +5,7 @@ supervisor starts at most `jobs` runs at a time, in the order they were queued, 
 All it knows is on disk: killed, it goes on when it is started again, and counts runs that still live.
 """
 
+import json
 import os
 import socket
 import subprocess
@@ -123,7 +124,10 @@ def _waiting(home: Home) -> list[Path]:
 
 def _job(entry: Path) -> Job | None:
     """The queued run, or None where the entry has just been taken."""
-    return Job(**read_json(entry)) if entry.exists() else None
+    try:
+        return Job(**json.loads(entry.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
 
 
 def _at_work(home: Home) -> list[RunPaths]:

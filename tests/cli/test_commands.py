@@ -88,6 +88,7 @@ def test_data(harness: Harness, place: Path) -> None:
     assert harness("data", "check", "made")[0] == 1
 
 
+@pytest.mark.slow
 def test_train_evaluate_predict(harness: Harness, place: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One real run of one epoch, and what can be done with what it leaves."""
     from training.tiny import tiny_backbone

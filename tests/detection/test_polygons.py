@@ -1,6 +1,7 @@
 """Rasterisation, pixel for pixel against pycocotools."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,6 +52,7 @@ def test_equal_to_pycocotools(instances: list[list[Part]], shape: tuple[int, int
         assert np.array_equal(mask, reference(parts, height, width))
 
 
+@pytest.mark.slow
 def test_thousands_of_drawn_polygons() -> None:
     generator = np.random.default_rng(0)
     for scale in (3, 14, 60):

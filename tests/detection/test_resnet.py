@@ -114,6 +114,7 @@ def torchvision_features(model: nn.Module, images: torch.Tensor) -> list[torch.T
     return list(body(images).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50_caffe", "resnext50_32x4d"])
 def test_features_equal_torchvision(name: str) -> None:
     torch.manual_seed(0)

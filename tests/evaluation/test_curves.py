@@ -23,6 +23,7 @@ def rows() -> list[dict[str, Any]]:
     return [{"env_info": "a dictionary about the environment"}, *train, *val]
 
 
+@pytest.mark.slow
 def test_svg_is_the_same_for_the_same_rows(tmp_path: Path) -> None:
     plot_curves(tmp_path / "a.svg", rows(), "a cell")
     plot_curves(tmp_path / "b.svg", rows(), "a cell")

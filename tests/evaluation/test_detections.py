@@ -61,6 +61,7 @@ def test_plain_results_list_is_read(tmp_path: Path) -> None:
     assert read_detections(tmp_path / "plain.json") == read_detections(tmp_path / "packed.json.gz") == (rows, {})
 
 
+@pytest.mark.slow
 def test_published_numbers_are_repeated_from_the_file(tmp_path: Path, shared: Path) -> None:
     folder = shared / "reference/coco_eval/cocoapi_val2014_100"
     rows = json.loads((folder / "dt_bbox.json").read_text())

@@ -40,6 +40,7 @@ def test_too_few_images_are_refused() -> None:
         measure_fps(WholeImage(), images(5), device="cpu")
 
 
+@pytest.mark.slow
 def test_peak_memory_on_a_cpu_is_the_process_and_grows_with_it() -> None:
     before = peak_memory_mb("cpu")
     assert 50 < before < 100_000

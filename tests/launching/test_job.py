@@ -56,6 +56,7 @@ def state(run: PreparedRun) -> RunState:
     return read_state(run.paths)
 
 
+@pytest.mark.slow
 def test_finished(run: PreparedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[State] = []
     at_step(monkeypatch, 2, lambda: seen.append(state(run).state))
@@ -76,6 +77,7 @@ def test_a_signal_stops_after_the_iteration(
     assert not run.paths.result.exists()
 
 
+@pytest.mark.slow
 def test_stopped_runs_go_on(run: PreparedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     at_step(monkeypatch, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert run_attempt(run.paths.folder, NO_STORE) == STOPPED

@@ -10,6 +10,13 @@ import pytest
 from harness.tracking.store import Store
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs an MLflow store is slow: importing mlflow and migrating a first database take seconds."""
+    for item in items:
+        if "empty_store" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite store without runs."""

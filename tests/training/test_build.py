@@ -77,6 +77,7 @@ def test_fingerprint_repeats(original: str) -> None:
     assert fingerprint(replace(NARROW, epochs=3)) == original
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PARTS))
 def test_field_reaches_a_part(name: str, original: str) -> None:
     assert fingerprint(replace(NARROW, **{name: PARTS[name]})) != original
@@ -87,6 +88,7 @@ def test_every_field_is_covered() -> None:
     assert {entry.name for entry in fields(Recipe)} == set(field_names())
 
 
+@pytest.mark.slow
 def test_fields_of_a_run(run: PreparedRun, tmp_path: Path) -> None:
     """A larger batch makes fewer iterations of 12 images, twice the data more; test images are of twice the size."""
     base = session(run.paths, run.spec)

@@ -86,6 +86,7 @@ def test_interval_of_the_log(undisturbed: Training) -> None:
     assert loop.LOG_INTERVAL == 50  # of the published logs, where epochs are long
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stops", [(1,), (3, 1), (5,)])
 def test_stopped_and_resumed_is_undisturbed(undisturbed: Training, tmp_path: Path, stops: tuple[int, ...]) -> None:
     """Stops after an iteration: at odd ones with half an interval averaged. 5: after the last, before evaluation."""
@@ -108,6 +109,7 @@ def test_finished_run_has_nothing_to_do(undisturbed: Training) -> None:
     assert journal(undisturbed.paths) == before
 
 
+@pytest.mark.slow
 def test_checkpoints_by_the_clock(undisturbed: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One at every iteration, and one lost: resumed from the one before, with the same end."""
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
@@ -120,6 +122,7 @@ def test_checkpoints_by_the_clock(undisturbed: Training, tmp_path: Path, monkeyp
     assert journal(paths) == journal(undisturbed.paths)
 
 
+@pytest.mark.slow
 def test_another_checkpoint_is_evaluated_again(
     run: PreparedRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ def test_own_checkpoint(trained: Training) -> None:
     assert all(torch.equal(value, expected[name]) for name, value in restored.model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_published_form(tmp_path: Path) -> None:
     """state_dict and meta with CLASSES, no recipe: the cell's name says which."""
     path = tmp_path / "published.pth"

@@ -39,6 +39,7 @@ def step(model: nn.Module, batches: list[Batch], *, micro_batches: int) -> tuple
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}, losses
 
 
+@pytest.mark.slow
 def test_accumulation_is_the_mean(frozen: tuple[nn.Module, list[Batch]]) -> None:
     model, batches = frozen
     assert [len(batch.images) for batch in batches] == [2, 2, 2, 2]
