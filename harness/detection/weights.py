@@ -9,9 +9,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.errors import UserError
+from harness.tensorfile import load_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -127,13 +128,7 @@ def read_state(path: Path) -> "dict[str, Tensor]":
     """
     import torch
 
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except Exception as error:  # torch raises many kinds for a broken file
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{path}: cannot be read as a file of weights: {reason}") from None
+    content = load_tensors(path)
     state = content.get("state_dict", content) if isinstance(content, Mapping) else content
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(f"{path}: expected tensors by name, at the top level or under 'state_dict'")

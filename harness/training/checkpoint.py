@@ -10,6 +10,7 @@ import torch
 
 from harness.errors import UserError
 from harness.files import read_json, replacing, sha256, write_json
+from harness.tensorfile import load_tensors
 
 KEPT = 2
 """Checkpoints kept: the newest, and the one before in case the newest turns out unreadable."""
@@ -61,13 +62,7 @@ def load(path: Path) -> dict[str, Any]:
 
     Raises UserError where the file is missing, damaged or would need code to be read.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint") from None
-    except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: cannot be read as a checkpoint of plain tensors: {first[:200]}") from None
+    content = load_tensors(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no state_dict")
     return content

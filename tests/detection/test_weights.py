@@ -248,7 +248,7 @@ def test_load_of_another_depth_is_one_short_line(tmp_path: Path) -> None:
     [
         ([1, 2], "expected tensors by name"),
         ({"state_dict": {"conv1.weight": "text"}}, "expected tensors by name"),
-        ({"state_dict": Path("code")}, "cannot be read as a file of weights"),
+        ({"state_dict": Path("code")}, "cannot be read as plain tensors"),
     ],
 )
 def test_load_refuses_what_is_not_tensors(tmp_path: Path, content: object, message: str) -> None:
@@ -271,7 +271,7 @@ def test_load_executes_nothing(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (Path.touch, (tmp_path / "executed",))  # type: ignore[return-value]
 
-    with pytest.raises(UserError, match="cannot be read as a file of weights"):
+    with pytest.raises(UserError, match="cannot be read as plain tensors"):
         load_backbone(TinyBackbone(), save(tmp_path, stem() | {"trap": Trap()}))
     assert not (tmp_path / "executed").exists()
 
