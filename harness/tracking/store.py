@@ -203,7 +203,8 @@ def _has_tables(file: Path) -> bool:
     """Whether the file holds a store, whole or (by another process, which holds the lease) in the making."""
     if not file.exists():
         return False
-    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
+    # Not read-only: after a kill -9 in the middle of a write, whoever opens the file next must roll it back.
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True)) as connection:
         found = connection.execute("select count(*) from sqlite_master where name = 'alembic_version'")
         return bool(found.fetchone()[0])
 

@@ -121,3 +121,19 @@ def test_eight_processes_at_once_on_a_fresh_store(tmp_path: Path):
     store = Store(uri)
     everything = store.client.search_runs([store.experiment_id("zoo")])
     assert len(everything) == 9
+
+
+def test_a_writer_killed_in_the_middle_leaves_a_store_that_opens(uri):
+    file = database(uri)
+    killed = (
+        "import os, sqlite3, sys\n"
+        "connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "connection.execute('pragma cache_size = 2')\n"
+        "connection.execute('begin')\n"
+        "connection.execute('create table junk (text)')\n"
+        "connection.executemany('insert into junk values (?)', [('x' * 1000,)] * 1000)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", killed, str(file)], check=False).returncode == -9
+    assert file.with_name(f"{file.name}-journal").stat().st_size > 0
+    assert Store(uri).experiment_id("zoo")
