@@ -2,7 +2,7 @@
 
 import importlib.util
 import lzma
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +71,15 @@ def as_edges() -> Callable[[list[list[Tensor]]], tuple[Tensor, Tensor]]:
         return pad(edges, batch_first=True), pad(numbers, batch_first=True, padding_value=-1)
 
     return convert
+
+
+@pytest.fixture(autouse=True, scope="module")
+def onednn() -> Iterator[None]:
+    """Two threads: with one, torch takes another kernel than the reference did for convolutions of a single image,
+
+    whose sums differ by some 1e-5.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
