@@ -34,7 +34,7 @@ lint: install
 	$(BIN)/ruff format --check .
 
 types: install
-	$(BIN)/mypy --strict harness
+	$(BIN)/mypy --strict --num-workers 2 harness
 
 check: lint types  ## lint, types and the quick tests: no root, no network, under 90 s
 	$(PYTEST) -m 'not slow and not slurm and not browser and not network and not gpu'

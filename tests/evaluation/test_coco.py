@@ -19,6 +19,7 @@ def load(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "kind"), CASES)
 def test_published_numbers(shared: Path, case: str, kind: str) -> None:
     folder = shared / "reference/coco_eval" / case
