@@ -31,3 +31,8 @@ def shown(value: object) -> str:
         return "a mapping"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def percent(value: float | None) -> str:
+    """An AP between 0 and 1 as tables show it: "38.2"; "-" where it was not measured."""
+    return "-" if value is None else f"{100 * value:.1f}"

@@ -9,6 +9,7 @@ from harness.launching import prepare
 from harness.matrix import Experiment
 from harness.runs import RunPaths, RunSpec, RunState, State, experiment_runs, merged_rows, read_spec, read_state
 from harness.settings import Settings
+from harness.wording import percent
 
 
 def status_rows(experiment: Experiment, settings: Settings) -> list[dict[str, Any]]:
@@ -59,8 +60,8 @@ def _row(name: str, seed: int, paths: RunPaths | None) -> dict[str, Any]:
     return row | {
         "state": str(state.state),
         "attempt": state.attempt,
-        "box_ap": _percent(numbers.get("bbox_mAP")),
-        "mask_ap": _percent(numbers.get("segm_mAP")),
+        "box_ap": percent(numbers.get("bbox_mAP")),
+        "mask_ap": percent(numbers.get("segm_mAP")),
         "text": _text(state),
         "folder": str(paths.folder),
         "output": str(_output(paths, state)),
@@ -76,10 +77,6 @@ def _numbers(paths: RunPaths) -> dict[str, Any]:
         metrics: dict[str, Any] = read_json(paths.result)["metrics"]
         return metrics
     return next((row for row in reversed(merged_rows(paths)) if row["mode"] == "val"), {})
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def _output(paths: RunPaths, state: RunState) -> Path:

@@ -9,6 +9,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from harness.wording import percent
+
 
 def duration(seconds: float) -> str:
     """Such as 45s, 12m, 3h05m, 2d04h."""
@@ -64,7 +66,7 @@ class TrainingProgress:
     def row(self, row: dict[str, Any], epochs: int) -> None:
         """A log row was written."""
         if row["mode"] == "val":
-            bbox, segm = (_percent(row.get(f"{kind}_mAP")) for kind in ("bbox", "segm"))
+            bbox, segm = (percent(row.get(f"{kind}_mAP")) for kind in ("bbox", "segm"))
             text = f"epoch {row['epoch']}/{epochs}  box AP {bbox}  mask AP {segm}"
         else:
             text = f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.3f}  lr {row['lr']:.2g}  {row['time']:.2f} s/it"
@@ -74,7 +76,3 @@ class TrainingProgress:
             sys.stderr.write(f"[{self.done}/{self.total}] {text}  ETA {self.eta}\n")
             sys.stderr.flush()
         self.on_row(f"{text}, ETA {self.eta}")
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
