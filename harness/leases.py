@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from harness.files import write_json
+from harness.processes import is_working, start_time
 
 SECONDS = 120.0
 """How long a lease lasts without renewal; a dead holder on the same host is noticed at once."""
@@ -92,28 +91,16 @@ def is_idle(folder: Path) -> bool:
 
 
 def _holder(expires: float) -> dict[str, Any]:
-    process = psutil.Process()
-    return {
-        "host": socket.gethostname(),
-        "pid": process.pid,
-        "started": process.create_time(),
-        "expires": expires,
-    }
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": start_time(), "expires": expires}
 
 
 def _is_free(file: Path) -> bool:
     holder = _read(file)
     if not holder:
         return False
-    return bool(holder["expires"] < time.time()) or (holder["host"] == socket.gethostname() and not _alive(holder))
-
-
-def _alive(holder: dict[str, Any]) -> bool:
-    try:
-        started = psutil.Process(holder["pid"]).create_time()
-    except psutil.NoSuchProcess:
-        return False
-    return bool(abs(started - holder["started"]) < 2)
+    if holder["expires"] < time.time():
+        return True
+    return holder["host"] == socket.gethostname() and not is_working(holder["pid"], holder["started"])
 
 
 def _read(file: Path) -> dict[str, Any]:

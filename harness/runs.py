@@ -13,10 +13,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from harness.errors import UserError
 from harness.files import read_json, write_json, write_text
+from harness.processes import is_working, start_time
 from harness.recipe import NUMERICS, Recipe, Shortening, digest, from_dict, shortened, to_dict
 
 SCHEMA = 1
@@ -208,14 +207,14 @@ def write_state(
     paths: RunPaths, state: State, *, attempt: int, reason: str = "", progress: str = "", pid: int | None = None
 ) -> None:
     """Say where the run stands, in the name of this process (or of process `pid` of this host)."""
-    me = psutil.Process(pid)
+    pid = pid or os.getpid()
     value = RunState(
         state=state,
         attempt=attempt,
         reason=reason,
         host=socket.gethostname(),
-        pid=me.pid,
-        started=me.create_time(),
+        pid=pid,
+        started=start_time(pid),
         updated=time.time(),
         progress=progress,
     )
@@ -228,18 +227,10 @@ def read_state(paths: RunPaths) -> RunState:
         return RunState(state=State.QUEUED)
     plain = read_json(paths.state)
     found = RunState(**{**plain, "state": State(plain["state"])})
-    if found.state == State.RUNNING and found.host == socket.gethostname() and not _alive(found):
+    if found.state == State.RUNNING and found.host == socket.gethostname() and not is_working(found.pid, found.started):
         reason = "its process died without a word (killed, or out of memory)"
         return RunState(**{**plain, "state": State.FAILED, "reason": reason})
     return found
-
-
-def _alive(state: RunState) -> bool:
-    try:
-        process = psutil.Process(state.pid)
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - state.started) < 2
-    except psutil.NoSuchProcess:
-        return False
 
 
 def next_attempt(paths: RunPaths) -> int:

@@ -17,7 +17,7 @@ MODULES = {
     for path in sorted((ROOT / "harness").rglob("*.py"))
 }
 
-BASE = {"errors", "wording", "structures", "files", "downloads", "document", "tensorfile"}
+BASE = {"errors", "wording", "structures", "files", "downloads", "document", "tensorfile", "processes"}
 SPINE = {"recipe", "axes", "cell", "runs"}
 ONLY = {
     "detection": BASE,

@@ -1,5 +1,6 @@
 """The local road as it is used: submit, the detached supervisor, submitit's executor, jobs; and kills in between."""
 
+import ctypes
 import json
 import os
 import signal
@@ -15,11 +16,13 @@ import pytest
 from training.tiny import write_place
 
 from harness.leases import _read
+from harness.processes import is_working
 from harness.runs import RunPaths, State, merged_rows, read_state
 
 pytestmark = pytest.mark.slow
 
 CELL = "mask_rcnn_r18_fpn_1x_coco"
+PR_SET_CHILD_SUBREAPER = 36
 
 
 class Place:
@@ -61,7 +64,7 @@ class Place:
         while time.monotonic() < deadline:
             holders = sorted((self.folder / "runs/.supervisor/lease").glob("[0-9]*"))
             holder = _read(holders[-1]) if holders else {}
-            if holder.get("expires") and psutil.pid_exists(holder["pid"]):
+            if holder.get("expires") and is_working(holder["pid"], holder["started"]):
                 return int(holder["pid"])
             time.sleep(0.05)
         raise AssertionError(self.log())
@@ -88,8 +91,10 @@ def wait_for_step(paths: RunPaths, step: int) -> None:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """Processes that a test leaves behind, those that run below its folder, are ended."""
+    """Orphans stay zombies, as in a container without an init; those that run below its folder are ended at last."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     yield Place(tmp_path)
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
     for process in psutil.process_iter(["cmdline"]):
         if any(str(tmp_path) in word for word in process.info["cmdline"] or ()):
             process.kill()
