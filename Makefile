@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 # Two test processes with a thread each: more threads than cores make small convolutions crawl.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 DEMO ?= .demo
+SLURM_STATE ?= .slurm-testbed
 DEMO_SETTINGS = HARNESS_DATASET_SHAPES=$(DEMO)/shapes HARNESS_RUN_ROOT=$(DEMO)/runs \
 	HARNESS_TRACKING_URI=sqlite:///$(DEMO)/mlflow.db HARNESS_LOCAL_JOBS=2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-slow lint types wheel clean
+.PHONY: help install demo check test test-slow test-every-cell lint types wheel slurm-up slurm-down clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,12 +40,25 @@ types: install
 check: lint types  ## lint, types and the quick tests: no root, no network, under 90 s
 	$(PYTEST) -m 'not slow and not slurm and not browser and not network and not gpu'
 
-test: lint types wheel  ## all of it
-	$(PYTEST)
+test: lint types wheel  ## all of it; the tests on SLURM share one cluster, so they run in one process
+	$(PYTEST) -m 'not slurm'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slurm
+
+test-slow: install  ## the tests that kill processes and servers, with 20 kills where they have 6
+	HARNESS_TEST_KILLS=20 $(PYTEST) -m slow -k 'kill or fault' tests/training tests/tracking tests/launching
+
+test-every-cell: install  ## two iterations of each of the 84 cells, killed between them
+	HARNESS_TEST_EVERY_CELL=1 $(BIN)/pytest tests/launching/test_every_cell.py
 
 wheel: install  ## build the wheel into dist/
 	rm -rf build dist
 	$(BIN)/python -m build --wheel --outdir dist . > /dev/null
+
+slurm-up:  ## a real SLURM on this machine: Debian, as root, loopback only, state in $(SLURM_STATE)
+	$(PYTHON) slurm/testbed/testbed.py up --state $(SLURM_STATE)
+
+slurm-down:  ## cancel its jobs and end its daemons
+	$(PYTHON) slurm/testbed/testbed.py down --state $(SLURM_STATE)
 
 clean:  ## remove what was built, not the runs
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

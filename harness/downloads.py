@@ -1,16 +1,18 @@
 """One file from a URL: resumed after a cut, verified before it gets its name."""
 
-import fcntl
 import hashlib
 import http.client
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from harness import leases
 from harness.errors import UserError
+from harness.files import MAKE_ROOM, disk_full
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes so far and the bytes in all (None where the server does not say)."""
@@ -37,7 +39,8 @@ def download(
     becomes `target` only when size and digests (hexadecimal; sha256_prefix its first digits) are right.
 
     Raises UserError where the host cannot be reached, the server refuses (404), the tries are used up, the content is
-    wrong (the part is then removed), the target is there with wrong content, or the folder cannot be written.
+    wrong (the part is then removed), the target is there with wrong content, another process is downloading it, or the
+    folder cannot be written or is full.
     """
     if target.exists():
         verify(target, sha256_prefix=sha256_prefix, md5=md5, size=size)
@@ -45,15 +48,16 @@ def download(
     part = target.with_name(f"{target.name}.part")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("ab") as file:
-            _lock(file, part)
-            _receive(url, file, size=size, progress=progress)
-        if fault := _fault(part, sha256_prefix=sha256_prefix, md5=md5, size=size):
-            part.unlink()
-            raise UserError(f"{url}: {fault}; what was received is removed")
-        part.replace(target)
+        with _alone(part) as renew:
+            with part.open("ab") as file:
+                _receive(url, file, size=size, renew=renew, progress=progress)
+            if fault := _fault(part, sha256_prefix=sha256_prefix, md5=md5, size=size):
+                part.unlink()
+                raise UserError(f"{url}: {fault}; what was received is removed")
+            part.replace(target)
     except OSError as error:
-        raise UserError(f"{part}: cannot be written: {error.strerror or error}") from None
+        advice = f"; {MAKE_ROOM}" if disk_full(error) else ""
+        raise UserError(f"{part}: cannot be written: {error.strerror or error}{advice}") from None
 
 
 def verify(path: Path, *, sha256_prefix: str | None = None, md5: str | None = None, size: int | None = None) -> None:
@@ -75,25 +79,45 @@ def _fault(path: Path, *, sha256_prefix: str | None, md5: str | None, size: int 
     return None
 
 
-def _lock(file: IO[bytes], part: Path) -> None:
+@contextmanager
+def _alone(part: Path) -> Iterator[Callable[[], None]]:
+    """No other process writes `part`; gives what has to be called again and again meanwhile."""
+    folder = part.with_name(f".{part.name}.lease")
+    busy = f"{part}: another process is downloading this file; wait for it"
+    lease = leases.acquire(folder)
+    if lease is None:
+        raise UserError(busy)
+    renewed = time.monotonic()
+
+    def renew() -> None:
+        nonlocal renewed
+        if time.monotonic() - renewed > leases.SECONDS / 4:
+            renewed = time.monotonic()
+            lease.renew()
+
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"{part}: another process is downloading this file; wait for it") from None
+        yield renew
+    except leases.LeaseLost:
+        raise UserError(busy) from None
+    finally:
+        lease.discard()
 
 
 class _CutError(Exception):
     """The connection broke after the host had been reached."""
 
 
-def _receive(url: str, file: IO[bytes], *, size: int | None, progress: Progress | None) -> None:
+def _receive(
+    url: str, file: IO[bytes], *, size: int | None, renew: Callable[[], None], progress: Progress | None
+) -> None:
     """Append to `file` until it is complete."""
     reached = False  # a host that never answered is reported at once: most often there is no network
     failures = 0
     longest = file.tell()
     while size is None or file.tell() != size:
+        renew()
         try:
-            if _attempt(url, file, progress=progress):
+            if _attempt(url, file, renew=renew, progress=progress):
                 return
             reason = "the content ended early"
         except _CutError as error:
@@ -110,7 +134,7 @@ def _receive(url: str, file: IO[bytes], *, size: int | None, progress: Progress 
         time.sleep(BACK_OFF * 2 ** (failures - 1))
 
 
-def _attempt(url: str, file: IO[bytes], *, progress: Progress | None) -> bool:
+def _attempt(url: str, file: IO[bytes], *, renew: Callable[[], None], progress: Progress | None) -> bool:
     """One request for what `file` lacks; whether it is complete now."""
     start = file.tell()
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
@@ -129,10 +153,10 @@ def _attempt(url: str, file: IO[bytes], *, progress: Progress | None) -> bool:
     except (http.client.HTTPException, OSError) as error:
         raise _CutError(str(error)) from None
     with response:
-        return _copy(response, file, progress=progress)
+        return _copy(response, file, renew=renew, progress=progress)
 
 
-def _copy(response: Any, file: IO[bytes], *, progress: Progress | None) -> bool:
+def _copy(response: Any, file: IO[bytes], *, renew: Callable[[], None], progress: Progress | None) -> bool:
     """Append the response's bytes; False where it ended before its announced length."""
     start = file.tell()
     content_range = response.headers.get("Content-Range") or ""
@@ -142,6 +166,7 @@ def _copy(response: Any, file: IO[bytes], *, progress: Progress | None) -> bool:
     total = None if length is None else file.tell() + int(length)
     while block := _read(response):
         file.write(block)
+        renew()
         if progress is not None:
             progress(file.tell(), total)
     return total is None or file.tell() == total

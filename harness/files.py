@@ -1,5 +1,6 @@
 """Files that are never seen half-written: temporary file in the same folder, then os.replace."""
 
+import errno
 import hashlib
 import json
 import os
@@ -11,13 +12,27 @@ from typing import Any
 
 from harness.errors import UserError
 
+MAKE_ROOM = "make room (df -h shows how much there is), then start again"
+
+
+def disk_full(error: BaseException | None) -> str:
+    """What the system said, where `error` or what led to it is that a disk, a quota or a file's limit is full; or "".
+
+    torch hides that behind an error of its own.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return str(error.strerror).lower()
+        error = error.__cause__ or error.__context__
+    return ""
+
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Give a temporary path in `path`'s folder; on a clean exit it becomes `path`, on an error it is removed.
 
     durable: fsync the file and its folder, so that the content survives a crash of the machine.
-    Raises UserError where the folder cannot be made or written.
+    Raises UserError where the folder cannot be made or written, or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,12 +43,16 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~umask())
         if durable:
-            _fsync(temporary)
+            fsync(temporary)
         temporary.replace(path)
         if durable:
-            _fsync(path.parent)
+            fsync(path.parent)
+    except Exception as error:
+        if full := disk_full(error):
+            raise UserError(f"{path}: cannot be written: {full}; {MAKE_ROOM}") from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -68,15 +87,30 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def remembered_sha256(path: Path, cache: Path) -> str:
+    """The file's sha256, remembered in the folder `cache` while the file's path, size and time stay the same."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    key = hashlib.sha256(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}".encode()).hexdigest()
+    remembered = cache / f"{key}.sha256"
+    if not remembered.is_file():
+        write_text(remembered, sha256(path))
+    return remembered.read_text(encoding="utf-8")
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def umask() -> int:
+    """The process's file mode creation mask."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

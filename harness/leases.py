@@ -10,7 +10,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,12 @@ class Lease:
         if max(_numbers(self.folder), default=0) == self.number:
             write_json(_file(self.folder, self.number), _holder(0.0))
 
+    def discard(self) -> None:
+        """Release the lease and leave no file: for what is done once, such as bringing a file."""
+        _file(self.folder, self.number).unlink(missing_ok=True)
+        with suppress(OSError):  # another process is about to take it
+            self.folder.rmdir()
+
 
 def acquire(folder: Path) -> Lease | None:
     """Take the lease, or None where another process holds it."""
@@ -82,6 +88,12 @@ def holding(folder: Path, *, patience: float) -> Iterator[Lease]:
         yield lease
     finally:
         lease.release()
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process holds the lease at this moment."""
+    newest = max(_numbers(folder), default=0)
+    return bool(newest) and not _is_free(_file(folder, newest))
 
 
 def is_idle(folder: Path) -> bool:

@@ -14,6 +14,7 @@ from harness.document import Document, Loc, validate
 from harness.errors import UserError
 from harness.matrix_file import NAME, MatrixFile, Resources, Scalar
 from harness.recipe import FROM_SCRATCH, Recipe, Shortening, field_names, parse_value, shortened, with_overrides
+from harness.runs import Origin
 from harness.wording import did_you_mean, listed, shown
 
 
@@ -61,6 +62,7 @@ class Experiment:
     seeds: tuple[int, ...]
     cells: tuple[PlannedCell, ...]
     tables: tuple[Table, ...]
+    origin: Origin = Origin.TRAINED  # of its runs
 
     def find(self, name: str) -> PlannedCell:
         """The cell of this name, with or without its suffix.

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from harness.errors import UserError
 from harness.wording import shown
 
-NUMERICS = 1
+NUMERICS = 2
 """Raised, with a CHANGELOG line, when a fix changes the results of an unchanged recipe; part of every identity."""
 
 Depth = Literal[18, 50, 101]

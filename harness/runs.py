@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.files import read_json, write_json, write_text
+from harness.files import read_json, replacing, write_json, write_text
 from harness.processes import is_working, start_time
 from harness.recipe import NUMERICS, Recipe, Shortening, digest, from_dict, shortened, to_dict
 
@@ -115,6 +116,23 @@ class SplitSpec:
     digest: str
 
 
+class Origin(StrEnum):
+    """Where a run's numbers come from. Only trained ones fill the tables of an experiment's own cells."""
+
+    TRAINED = "trained"
+    PUBLISHED = "published"  # a published checkpoint, tested here
+    IMPORTED = "imported"  # the log of somebody else's training
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSpec:
+    """The file that a run which was not trained here is made of: a published checkpoint, or a log."""
+
+    path: str
+    sha256: str
+    url: str = ""  # where it is published
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
     """What a run is to do. Written once, before its first attempt."""
@@ -131,22 +149,33 @@ class RunSpec:
     seed: int
     precision: str  # as executed: fp32, fp16, or bf16 where an fp16 recipe meets a CPU
     identity: str
-    train: SplitSpec
+    train: SplitSpec | None  # None: nothing is trained here
     val: SplitSpec
     weights: str | None  # the pretrained backbone's file
     resources: dict[str, Any]
+    origin: Origin = Origin.TRAINED
+    source: SourceSpec | None = None  # of a run that was not trained here
     numerics: int = NUMERICS
     schema: int = SCHEMA
 
     @property
     def key(self) -> str:
-        """10 hexadecimal digits: the identity with seed, executed precision and shortening. One run for one key."""
-        return digest([self.identity, self.seed, self.precision, asdict(self.shortening)])[:10]
+        """10 hexadecimal digits: the identity with seed, executed precision, shortening and, of a run that was not
+
+        trained here, its origin and source. One run for one key.
+        """
+        source = [self.origin, self.source.sha256] if self.source else []
+        return digest([self.identity, self.seed, self.precision, asdict(self.shortening), *source])[:10]
 
     @property
     def folder_name(self) -> str:
         """Sorts by cell and seed, and is unique by the key."""
         return f"{self.name[:160]}-seed{self.seed}-{self.key}"
+
+    @property
+    def splits(self) -> dict[str, SplitSpec]:
+        """The halves of the data set that the run reads: train (unless nothing is trained) and val."""
+        return {"train": self.train, "val": self.val} if self.train else {"val": self.val}
 
     @property
     def executed(self) -> Recipe:
@@ -155,8 +184,12 @@ class RunSpec:
 
     @property
     def full(self) -> bool:
-        """Whether the result may stand for the cell: nothing overridden or shortened, run in the recipe's precision."""
-        return not self.suffix and not self.shortening and self.precision == self.recipe.precision
+        """Whether the result may stand for the cell: trained here, nothing overridden or shortened, run in the recipe's
+
+        precision.
+        """
+        own = self.origin == Origin.TRAINED and not self.suffix and not self.shortening
+        return own and self.precision == self.recipe.precision
 
 
 def write_spec(paths: RunPaths, spec: RunSpec) -> None:
@@ -177,7 +210,9 @@ def read_spec(paths: RunPaths) -> RunSpec:
         raise UserError(f"{paths.spec}: not a run of this harness (schema {SCHEMA} expected)")
     plain.pop("key")
     for name, build in (("recipe", from_dict), ("shortening", _shortening), ("train", _split), ("val", _split)):
-        plain[name] = build(plain[name])
+        plain[name] = plain[name] and build(plain[name])
+    plain["origin"] = Origin(plain.get("origin", Origin.TRAINED))
+    plain["source"] = SourceSpec(**plain["source"]) if plain.get("source") else None
     return RunSpec(**plain)
 
 
@@ -233,12 +268,24 @@ def read_state(paths: RunPaths) -> RunState:
     return found
 
 
+def settle(paths: RunPaths) -> RunState:
+    """Where the run stands, put right on the disk too where the last word there is no longer true."""
+    found = read_state(paths)
+    if found.state == State.FAILED and read_json(paths.state)["state"] == State.RUNNING:
+        write_state(paths, State.FAILED, attempt=found.attempt, reason=found.reason)
+    return found
+
+
+def last_attempt(paths: RunPaths) -> int:
+    """The number of the attempt that was claimed last, which supersedes those before it; 0 where there is none."""
+    found = (paths.folder / "attempts").glob("*")
+    return max((int(entry.name) for entry in found if entry.name.isdigit()), default=0)
+
+
 def next_attempt(paths: RunPaths) -> int:
     """Claim the next attempt number by creating its folder (exclusive, also on a shared file system)."""
     (paths.folder / "attempts").mkdir(parents=True, exist_ok=True)
-    number = 1 + max(
-        (int(entry.name) for entry in (paths.folder / "attempts").iterdir() if entry.name.isdigit()), default=0
-    )
+    number = 1 + last_attempt(paths)
     while True:
         try:
             os.mkdir(paths.attempt(number))  # noqa: PTH102
@@ -260,32 +307,60 @@ def experiment_runs(run_root: Path, experiment: str) -> Iterator[RunPaths]:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a journal; a last line cut short by a crash is left out. An absent file is an empty journal."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_bytes().split(b"\n"):
+    """The rows of a journal; lines torn by a crash or a full disk are left out. An absent file is an empty journal."""
+    return [row for _, row in _whole_lines(path)]
+
+
+def repair_log(path: Path) -> bool:
+    """Take torn lines out of a journal; whether there were any."""
+    whole = b"".join(line + b"\n" for line, _ in _whole_lines(path))
+    if not path.exists() or path.read_bytes() == whole:
+        return False
+    with replacing(path, durable=True) as temporary:
+        temporary.write_bytes(whole)
+    return True
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    for line in path.read_bytes().split(b"\n") if path.exists() else ():
         try:
             row = json.loads(line)
         except ValueError:
             continue
         if isinstance(row, dict):
-            rows.append(row)
-    return rows
+            yield line, row
+
+
+def row_key(row: Mapping[str, Any]) -> tuple[str, int] | None:
+    """What a row is about: (mode, step) of a train or val row, of which the first one counts; None for an attempt's."""
+    return (row["mode"], row["step"]) if row.get("mode") in ("train", "val") else None
+
+
+def segments(paths: RunPaths) -> dict[str, list[dict[str, Any]]]:
+    """The rows that count of each attempt's segment, by the name of the attempt's folder, in order.
+
+    An attempt that begins says in its first row how many rows it found in each segment (`journal`). What a superseded
+    attempt, still alive somewhere, appends after that does not count: so two attempts cannot interleave.
+    """
+    found = {log.parent.name: read_log(log) for log in sorted((paths.folder / "attempts").glob("*/log.json"))}
+    counted = {name: len(rows) for name, rows in found.items()}
+    for rows in found.values():
+        for row in rows:
+            for name, count in row.get("journal", {}).items() if row.get("mode") == "attempt" else ():
+                counted[name] = min(counted.get(name, count), count)
+    return {name: rows[: counted[name]] for name, rows in found.items()}
 
 
 def merged_rows(paths: RunPaths) -> list[dict[str, Any]]:
     """The journal: the rows of all attempts' segments in order; of a step journaled twice the first counts."""
     seen: set[tuple[str, int]] = set()
     rows = []
-    for segment in sorted((paths.folder / "attempts").glob("*/log.json")):
-        for row in read_log(segment):
-            if row.get("mode") in ("train", "val"):
-                key = (str(row["mode"]), int(row["step"]))
-                if key in seen:
-                    continue
-                seen.add(key)
+    for row in chain.from_iterable(segments(paths).values()):
+        key = row_key(row)
+        if key not in seen:
             rows.append(row)
+        if key is not None:
+            seen.add(key)
     return rows
 
 

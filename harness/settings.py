@@ -3,9 +3,10 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,6 +30,12 @@ VARIABLES = {
     "threads": ("HARNESS_THREADS",),
 }
 """The environment variables of each setting, of which the first counts. A data set's root: DATASET_VARIABLE + NAME."""
+CREDENTIALS = {
+    "http": ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+    "https": ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+    "postgresql": ("PGUSER", "PGPASSWORD"),
+}
+"""Where the clients of a kind of store look for user name and password."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +55,7 @@ class Settings:
 
     run_root: Path  # absolute, as all paths here
     cache_root: Path
-    tracking_uri: str
+    tracking_uri: str  # without a password
     cluster: str
     local_jobs: int  # local runs at the same time
     threads: int  # torch threads of each of them
@@ -97,6 +104,9 @@ class _Given:
 def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """The settings: the environment over the working folder's harness.toml, that over the user's, key by key.
 
+    User name and password of the tracking store go from its address into this process's environment, which the
+    processes that it starts inherit: an address is written to files, and seen by all in the list of processes.
+
     cwd: the working folder, by default the process's; environ: by default os.environ.
     Raises UserError with every mistake of the files, each as file:line:column, and of the environment.
     """
@@ -116,6 +126,9 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
         given[name] = value
     if mistakes:
         raise UserError("\n".join(mistakes))
+    if "tracking_uri" in given:
+        given["tracking_uri"], secrets = _without_secrets(given["tracking_uri"])
+        os.environ.update(secrets)
     return _settings(given, folder)
 
 
@@ -199,6 +212,25 @@ def _path(text: str, folder: Path) -> Path:
     return Path(os.path.abspath(folder / Path(text).expanduser()))  # noqa: PTH100 (resolve would follow links)
 
 
+def _without_secrets(given: _Given) -> tuple[_Given, dict[str, str]]:
+    """A tracking URI without user name and password, and the environment variables that hold them instead.
+
+    Raises UserError where the store's kind has no such variables.
+    """
+    parts = urlsplit(given.value)
+    if parts.password is None:
+        return given, {}
+    kind = parts.scheme.partition("+")[0]
+    if kind not in CREDENTIALS:
+        raise UserError(
+            f"{given.origin}: a password in the address of a {kind} store would be seen in files and lists "
+            "of processes; track to an MLflow server (harness ui --serve)"
+        )
+    values = (unquote(parts.username or ""), unquote(parts.password))
+    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return replace(given, value=bare), dict(zip(CREDENTIALS[kind], values, strict=True))
+
+
 def _uri(given: _Given) -> str:
     """A tracking URI; the path of an SQLite one is made absolute."""
     uri = str(given.value)
@@ -219,15 +251,18 @@ def dataset_paths(settings: Settings, name: str) -> DatasetPaths:
     )
 
 
-def dataset_splits(settings: Settings, name: str) -> tuple["CocoSplit", "CocoSplit"]:
-    """The training and the validation half of data set `name`.
+def dataset_split(settings: Settings, name: str, part: Literal["train", "val"]) -> "CocoSplit":
+    """One half of data set `name`.
 
     Raises UserError where the data set is not known, or its files are not found.
     """
     from harness.data.layout import find_split
 
     paths = dataset_paths(settings, name)
-    return (
-        find_split(paths.root, "train", images=paths.train_images, annotations=paths.train_annotations),
-        find_split(paths.root, "val", images=paths.val_images, annotations=paths.val_annotations),
-    )
+    images, annotations = (getattr(paths, f"{part}_{kind}") for kind in ("images", "annotations"))
+    return find_split(paths.root, part, images=images, annotations=annotations)
+
+
+def dataset_splits(settings: Settings, name: str) -> tuple["CocoSplit", "CocoSplit"]:
+    """The training and the validation half of data set `name`; raises as dataset_split does."""
+    return dataset_split(settings, name, "train"), dataset_split(settings, name, "val")

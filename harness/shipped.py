@@ -1,4 +1,4 @@
-"""The experiments that come with the package."""
+"""The experiments and published rows that come with the package."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -8,6 +8,11 @@ def find_experiment(path: Path) -> Path:
     """`path` if it exists; else the shipped experiment of that bare name ("zoo"), where there is one; else `path`."""
     if path.exists() or path.suffix or len(path.parts) != 1:
         return path
-    shipped = Path(str(files("harness"))) / "experiments" / f"{path}.yaml"
-    beside = Path(__file__).resolve().parent.parent / "experiments" / f"{path}.yaml"
-    return next((candidate for candidate in (shipped, beside) if candidate.exists()), path)
+    found = shipped_file(Path(f"{path}.yaml"))
+    return found if found.exists() else path
+
+
+def shipped_file(name: Path) -> Path:
+    """Where a file of experiments/ lies: in the installed package, or in the checkout."""
+    installed = Path(str(files("harness"))) / "experiments" / name
+    return installed if installed.exists() else Path(__file__).resolve().parent.parent / "experiments" / name

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,3 +19,11 @@ def shared() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What tests that kill and cut counted: record_property("counts", TEXT)."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    for report in reports:
+        for text in (text for name, text in report.user_properties if name == "counts"):
+            terminalreporter.write_line(f"{report.nodeid.split('::')[-1]}: {text}")

@@ -1,9 +1,10 @@
 """Against a local server that misbehaves on request."""
 
-import fcntl
 import hashlib
 import http.server
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import downloads
+from harness import downloads, leases
 from harness.downloads import download, verify
 from harness.errors import UserError
 
@@ -189,10 +190,57 @@ def test_folder_that_cannot_be_written(server: Server, tmp_path: Path) -> None:
 
 
 def test_second_download_of_the_same_file_is_refused(server: Server, tmp_path: Path) -> None:
-    with (tmp_path / "file.bin.part").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another process is downloading"):
-            download(server.url, tmp_path / "file.bin")
+    lease = leases.acquire(tmp_path / ".file.bin.part.lease")
+    assert lease is not None
+    with pytest.raises(UserError, match="another process is downloading this file; wait for it"):
+        download(server.url, tmp_path / "file.bin")
+    lease.discard()
+    download(server.url, tmp_path / "file.bin", sha256_prefix=SHA256)
+    assert [path.name for path in tmp_path.iterdir()] == ["file.bin"]
+
+
+def test_a_download_that_was_killed_is_continued_at_once(server: Server, tmp_path: Path) -> None:
+    """Its lease is that of a process which is gone."""
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom harness.downloads import download\n"
+        "download(sys.argv[1], Path(sys.argv[2]), progress=lambda done, total: os.kill(os.getpid(), 9))"
+    )
+    server.cut_after = [50_000]
+    command = [sys.executable, "-c", code, server.url, str(tmp_path / "file.bin")]
+    assert subprocess.run(command, timeout=300).returncode == -9
+    part, before = tmp_path / "file.bin.part", len(server.requests)
+    part.write_bytes(CONTENT[:40_000])  # what the killed process had written out is up to its buffers
+    download(server.url, tmp_path / "file.bin", sha256_prefix=SHA256)
+    assert server.requests[before:] == ["bytes=40000-"]
+    assert [path.name for path in tmp_path.iterdir()] == ["file.bin"]
+
+
+def test_one_that_overslept_gives_way(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "SECONDS", 0.0)  # its lease has expired at once, and another process takes it
+
+    def other(done: int, total: int | None) -> None:
+        leases.acquire(tmp_path / ".file.bin.part.lease")
+
+    server.cut_after = [1000] * 3
+    with pytest.raises(UserError, match="another process is downloading this file; wait for it"):
+        download(server.url, tmp_path / "file.bin", progress=other)
+    assert (tmp_path / ".file.bin.part.lease").exists()
+    assert not (tmp_path / "file.bin").exists()
+
+
+def test_full_disk(server: Server, tmp_path: Path) -> None:
+    """A limit on the size of files acts as a full disk; with room again the download goes on."""
+    code = (
+        "import resource, sys\nfrom pathlib import Path\nfrom harness.downloads import download\n"
+        "from harness.errors import UserError\nresource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
+        "try:\n    download(sys.argv[1], Path(sys.argv[2]))\nexcept UserError as error:\n    print(error)"
+    )
+    command = [sys.executable, "-c", code, server.url, str(tmp_path / "file.bin")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert re.fullmatch(r".*/file\.bin\.part: cannot be written: .*; make room .*\n", done.stdout), done
+    assert 0 < (tmp_path / "file.bin.part").stat().st_size <= 60_000
+    download(server.url, tmp_path / "file.bin", sha256_prefix=SHA256)
+    assert [path.name for path in tmp_path.iterdir()] == ["file.bin"]
 
 
 def test_verify_accepts_what_is_right(tmp_path: Path) -> None:

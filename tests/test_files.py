@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.files import read_json, replacing, sha256, write_json, write_text
+from harness.files import read_json, remembered_sha256, replacing, sha256, write_json, write_text
 
 
 def test_text_and_json_are_written_as_given(tmp_path: Path) -> None:
@@ -108,3 +108,17 @@ def test_sha256_of_abc(tmp_path: Path) -> None:
     """The example of FIPS 180-2."""
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_digest_is_remembered_until_the_file_changes(tmp_path: Path) -> None:
+    path, cache = tmp_path / "a.json", tmp_path / "cache"
+    path.write_text("abc")
+    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2's example
+    assert remembered_sha256(path, cache) == abc
+    (remembered,) = cache.iterdir()
+    remembered.write_text("remembered")
+    assert remembered_sha256(path, cache) == "remembered"
+    path.write_text("abcd")
+    assert remembered_sha256(path, cache) not in (abc, "remembered")
+    with pytest.raises(UserError, match="No such file"):
+        remembered_sha256(tmp_path / "missing.json", cache)

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from harness import leases
-from harness.leases import LeaseLost, acquire, holding, is_idle
+from harness.leases import LeaseLost, acquire, holding, is_held, is_idle
 
 
 def holder(folder, number, **changes):
@@ -27,9 +27,9 @@ def holder(folder, number, **changes):
 def test_one_holder_until_it_is_released(tmp_path):
     lease = acquire(tmp_path / "lease")
     assert acquire(tmp_path / "lease") is None
-    assert not is_idle(tmp_path / "lease")
+    assert not is_idle(tmp_path / "lease") and is_held(tmp_path / "lease")
     lease.release()
-    assert is_idle(tmp_path / "lease")
+    assert is_idle(tmp_path / "lease") and not is_held(tmp_path / "lease")
     assert acquire(tmp_path / "lease").number == lease.number + 1
 
 

@@ -17,25 +17,27 @@ MODULES = {
     for path in sorted((ROOT / "harness").rglob("*.py"))
 }
 
-BASE = {"errors", "wording", "structures", "files", "downloads", "document", "tensorfile", "processes"}
-SPINE = {"recipe", "axes", "cell", "runs"}
+BASE = {"errors", "wording", "structures", "files", "downloads", "document", "tensorfile", "processes", "leases"}
+SPINE = {"recipe", "axes", "cell", "published", "imported", "runs"}
 ONLY = {
     "detection": BASE,
     "data": BASE,
     "evaluation": BASE | {"detection", "data"},
     "training": BASE | SPINE | {"detection", "data", "evaluation"},
-    "tracking": BASE | SPINE | {"leases"},
+    "numerics": BASE | SPINE | {"detection", "data", "training"},
+    "tracking": BASE | SPINE,
     "reporting": BASE | SPINE | {"matrix", "tracking"},
     "launching": BASE
     | SPINE
-    | {"matrix", "matrix_file", "settings", "leases", "detection", "data", "evaluation", "training", "tracking"},
+    | {"matrix", "matrix_file", "yamlfile", "settings"}
+    | {"detection", "data", "evaluation", "training", "tracking"},
 }
 """What a room may import of this package besides itself."""
 
 OWNERS = {"mlflow": "tracking", "submitit": "launching", "optuna": "tuning"}
 """The one room that imports a package."""
 
-HEAVY_ROOMS = {"detection", "data", "evaluation", "training", "structures"}
+HEAVY_ROOMS = {"detection", "data", "evaluation", "training", "numerics", "structures"}
 HEAVY = {"torch", "torchvision", "mlflow", "submitit", "optuna", "pandas", "matplotlib"}
 IMAGES = {"cv2", "pycocotools", "numpy"}
 """What no module outside the heavy rooms imports before it is used, so that the command line answers at once; but

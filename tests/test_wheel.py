@@ -53,7 +53,7 @@ def test_from_an_empty_folder_to_a_report(installed: Path, tmp_path: Path) -> No
     work = tmp_path / "work"
     work.mkdir()
     where = subprocess.run(
-        [sys.executable, "-c", "import harness; print(harness.__file__)"],
+        [sys.executable, "-c", "import harness, harness.published as p; p.published_rows(); print(harness.__file__)"],
         cwd=work, env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert Path(where.stdout.strip()).is_relative_to(installed)
@@ -78,3 +78,16 @@ def test_from_an_empty_folder_to_a_report(installed: Path, tmp_path: Path) -> No
     (photo, *_) = sorted((work / "data/shapes/val").iterdir())
     harness("predict", str(checkpoint), str(photo))
     assert (work / "predictions" / f"{photo.stem}.png").exists()
+
+
+@pytest.mark.slow
+def test_the_numbers_of_doctor_numerics_are_in_the_wheel(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path\nfrom harness.numerics.table import check_rows\n"
+        "(row,) = check_rows(['mask_rcnn_r50_fpn_1x_coco'], Path('cache'))\n"
+        "print(row.__class__.__module__, row.differences)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(installed), "TORCH_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.stdout == "harness.numerics.table []\n", done.stderr

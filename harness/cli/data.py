@@ -1,6 +1,5 @@
 """data check, data shapes, data coco: data sets."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -73,13 +72,9 @@ def coco(
     root: Annotated[Path, typer.Argument(help="Where COCO 2017 is to lie (about 20 GB, twice that meanwhile).")],
 ) -> None:
     """Download and verify COCO 2017, going on where an earlier call stopped."""
+    from harness.cli.progress import share_on_terminal
     from harness.data.fetch import fetch_coco
 
-    def progress(what: str, done: int, total: int | None) -> None:
-        if sys.stderr.isatty():
-            share = f"{100 * done / total:5.1f} %" if total else f"{done}"
-            print(f"\r{what}: {share}", end="", file=sys.stderr, flush=True)
-
-    filled = fetch_coco(root, progress=progress)
+    filled = fetch_coco(root, progress=share_on_terminal)
     print(f"{root}: {'filled ' + ', '.join(filled) if filled else 'complete already'}")
     print(f"now name it in harness.toml:\n\n[datasets.coco2017]\nroot = {str(root)!r}")

@@ -6,14 +6,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.output import Json, count, print_json, print_table
+from harness.cli.output import Json, count, print_json, print_note, print_table
 
 if TYPE_CHECKING:
     from harness.matrix import Experiment, PlannedCell
     from harness.recipe import Recipe
+    from harness.settings import Settings
 
 ExperimentFile = Annotated[
     Path, typer.Argument(metavar="EXPERIMENT", help="A matrix file, such as experiments/zoo.yaml.")
+]
+
+PublishedCheckpoints = Annotated[
+    bool,
+    typer.Option(
+        "--published-checkpoints", help="Of its published cells: test the published checkpoints instead of training."
+    ),
 ]
 
 
@@ -23,12 +31,20 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def load(path: Path) -> "Experiment":
-    """The experiment of a matrix file, or one of those that come with the package by its bare name."""
+def load(path: Path, *, published: bool = False) -> "Experiment":
+    """The experiment of a matrix file, or one of those that come with the package by its bare name.
+
+    published: instead, the experiment that tests the published checkpoints of its published cells.
+    """
     from harness.matrix import load_experiment
     from harness.shipped import find_experiment
 
-    return load_experiment(find_experiment(path))
+    loaded = load_experiment(find_experiment(path))
+    if not published:
+        return loaded
+    from harness.launching.published import published_experiment
+
+    return published_experiment(loaded)
 
 
 def plan(experiment: ExperimentFile, json: Json = False) -> None:
@@ -153,6 +169,7 @@ def submit(
     experiment: ExperimentFile,
     cluster: Annotated[str | None, typer.Option(help="Where to run it (default: the setting `cluster`).")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the runs until all have ended.")] = False,
+    published_checkpoints: PublishedCheckpoints = False,
     json: Json = False,
 ) -> None:
     """Start every run of a matrix file that is not finished; returns at once."""
@@ -160,10 +177,12 @@ def submit(
 
     from harness.launching.submit import submit as submit_runs
     from harness.settings import load_settings
+    from harness.tracking.repair import repair
 
     settings = load_settings()
     settings = replace(settings, cluster=cluster) if cluster else settings
-    decisions = submit_runs(load(experiment), settings)
+    decisions = submit_runs(load(experiment, published=published_checkpoints), settings)
+    typed = _typed(experiment, published_checkpoints)
     rows = [(d.run.spec.name, d.run.spec.seed, str(d.state.state), str(d.action)) for d in decisions]
     if json:
         names = ("name", "seed", "state", "action")
@@ -176,12 +195,18 @@ def submit(
     else:
         print_table(("run", "seed", "was", "now"), rows)
     if wait:
-        _follow(decisions, experiment)
+        _follow(decisions, settings, typed)
     elif not json:
-        print(f"\nnow run: harness status {experiment}, and harness report {experiment} when it has finished")
+        print(f"\nnow run: harness status {typed}, and harness report {typed} when it has finished")
+    repair([decision.run.paths for decision in decisions], settings.tracking_uri, print_note)
 
 
-def _follow(decisions: list[Any], experiment: Path) -> None:
+def _typed(experiment: Path, published: bool) -> str:
+    """The experiment as further commands name it."""
+    return f"{experiment} --published-checkpoints" if published else str(experiment)
+
+
+def _follow(decisions: list[Any], settings: "Settings", experiment: str) -> None:
     from harness.launching.submit import wait
     from harness.runs import State
 
@@ -190,7 +215,11 @@ def _follow(decisions: list[Any], experiment: Path) -> None:
             f"{run.spec.name} seed {run.spec.seed}: {state.state} {state.progress or state.reason}".rstrip(), flush=True
         )
 
-    states = wait([decision.run for decision in decisions], changed)
+    try:
+        states = wait([decision.run for decision in decisions], settings, changed)
+    except KeyboardInterrupt:
+        print(f"the runs go on without this command; see harness status {experiment}", file=sys.stderr)
+        raise typer.Exit(130) from None
     failed = [state for state in states if state.state != State.FINISHED]
     if failed:
         print(
@@ -201,17 +230,28 @@ def _follow(decisions: list[Any], experiment: Path) -> None:
     print(f"all finished; now run: harness report {experiment}")
 
 
-def status(experiment: ExperimentFile, json: Json = False) -> None:
+def status(experiment: ExperimentFile, published_checkpoints: PublishedCheckpoints = False, json: Json = False) -> None:
     """Show where every run of a matrix file stands."""
     from harness.launching.status import status_rows
+    from harness.runs import experiment_runs
     from harness.settings import load_settings
+    from harness.tracking.repair import repair
 
-    rows = status_rows(load(experiment), load_settings())
+    loaded, settings = load(experiment, published=published_checkpoints), load_settings()
+    rows = status_rows(loaded, settings)
     if json:
         print_json(rows)
-        return
-    shown = [(r["name"], r["seed"], r["state"], r["attempt"], r["box_ap"], r["mask_ap"], r["text"]) for r in rows]
-    print_table(("run", "seed", "state", "attempt", "box AP", "mask AP", ""), shown)
+    else:
+        _show_status(rows, _typed(experiment, published_checkpoints))
+    repair(experiment_runs(settings.run_root, loaded.name), settings.tracking_uri, print_note)
+
+
+def _show_status(rows: list[dict[str, Any]], experiment: str) -> None:
+    columns = {"name": "run", "seed": "seed", "state": "state", "attempt": "attempt", "box_ap": "box AP"}
+    columns |= {"mask_ap": "mask AP", "minus_published": "minus published", "text": ""}
+    if not any(row["minus_published"] for row in rows):  # no log of these cells was imported
+        del columns["minus_published"]
+    print_table(tuple(columns.values()), [tuple(row[name] for name in columns) for row in rows])
     failed = [row for row in rows if row["state"] in ("FAILED", "KILLED")]
     for row in failed:
         print(f"\n{row['name']} seed {row['seed']}: output in {row['output']}")

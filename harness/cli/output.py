@@ -1,6 +1,7 @@
 """Printing: tables for people, JSON for programs."""
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -28,3 +29,8 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 def count(number: int, noun: str) -> str:
     """1 cell, 2 cells."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def print_note(text: str) -> None:
+    """Print a line that is no part of the answer, to stderr."""
+    print(f"note: {text}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Progress bars of commands: on a terminal only."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -29,3 +30,10 @@ def _bar(text: str, *, bytes_: bool) -> Iterator[Callable[[int, int | None], Non
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(text, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def share_on_terminal(what: str, done: int, total: int | None) -> None:
+    """How much of a thing is done, over and over in one line."""
+    if sys.stderr.isatty():
+        share = f"{100 * done / total:5.1f} %" if total else f"{done}"
+        print(f"\r{what}: {share}", end="", file=sys.stderr, flush=True)

@@ -1,19 +1,25 @@
-"""evaluate, predict, report: what came out."""
+"""evaluate, predict, report, publish, import: what came out."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.experiment import ExperimentFile, load
-from harness.cli.output import Json, print_json, print_table
+from harness.cli.experiment import ExperimentFile, PublishedCheckpoints, load
+from harness.cli.output import Json, print_json, print_note, print_table
+
+if TYPE_CHECKING:
+    from harness.published import PublishedRow
+    from harness.training.reevaluate import Reevaluation
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (evaluate, predict, report):
+    for command in (evaluate, predict, report, publish):
         app.command()(command)
+    app.command("import")(import_log)
 
 
 def evaluate(
@@ -28,29 +34,71 @@ def evaluate(
     per_class: Annotated[bool, typer.Option("--per-class", help="Show every class too.")] = False,
     json: Json = False,
 ) -> None:
-    """Repeat the COCO numbers of a checkpoint or of kept detections."""
+    """Repeat the COCO numbers of a checkpoint or of kept detections. A published checkpoint is held against its row."""
+    from harness.settings import dataset_split, load_settings
     from harness.training.reevaluate import Verdict, reevaluate
     from harness.training.validation import plain
 
-    result = reevaluate(file, annotations=annotations, images=images, cell=cell)
+    result = reevaluate(
+        file,
+        annotations=annotations,
+        images=images,
+        cell=cell,
+        find_split=lambda name: dataset_split(load_settings(), name, "val"),
+    )
+    for doubt in result.doubts:
+        print(f"warning: {doubt}", file=sys.stderr)
     if json:
-        compared = {"recorded": result.recorded, "verdict": result.verdict.name.lower()}
-        print_json(plain(result.evaluation) | compared)
+        compared = {"recorded": result.recorded, "verdict": result.verdict.name.lower(), "precision": result.precision}
+        print_json(plain(result.evaluation) | compared | _published(result) | {"doubts": list(result.doubts)})
     else:
-        _show_evaluation(plain(result.evaluation), result.recorded or {}, per_class=per_class)
-        print(f"\n{result.verdict}")
+        _show_evaluation(plain(result.evaluation), result, per_class=per_class)
     if result.verdict in (Verdict.DIFFERENT, Verdict.ALTERED):
         raise typer.Exit(1)
 
 
-def _show_evaluation(found: dict[str, Any], recorded: dict[str, Any], *, per_class: bool) -> None:
-    numbers = found["numbers"]
+def _show_evaluation(found: dict[str, Any], result: "Reevaluation", *, per_class: bool) -> None:
+    numbers, recorded = found["numbers"], result.recorded or {}
     print_table(("metric", "now", "recorded"), [(n, _number(numbers[n]), _number(recorded.get(n))) for n in numbers])
     if per_class:
         print()
         classes = [(c["name"], c["instances"], _number(c["bbox"]), _number(c["segm"])) for c in found["per_class"]]
         print_table(("class", "instances", "box AP", "mask AP"), classes)
-    print(f"\n{found['library']}, {found['images']} images")
+    tested = f", tested in {result.precision}" if result.precision else ""
+    print(f"\n{found['library']}, {found['images']} images{tested}\n")
+    if result.published is None:
+        print(result.verdict)
+    else:
+        _show_published(result.published, numbers, images=found["images"])
+
+
+def _published(result: "Reevaluation") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from harness.published import compare
+
+    row = result.published
+    if row is None:
+        return {"published": None}
+    compared = [asdict(comparison) for comparison in compare(row, result.evaluation.numbers)]
+    return {"published": {"cell": row.name, "compared": compared, "known": row.explanations()}}
+
+
+def _show_published(row: "PublishedRow", numbers: dict[str, Any], *, images: int) -> None:
+    from harness.published import VAL_IMAGES, compare
+
+    shown = [
+        (c.metric, _percent(c.now), _percent(c.published), _percent(c.difference, "+")) for c in compare(row, numbers)
+    ]
+    print_table(("AP in percent", "now", "published", "difference"), shown)
+    for text in row.explanations():
+        print(f"known of this row: {text}")
+    if images != VAL_IMAGES:
+        print(f"the published numbers are of the {VAL_IMAGES} images of COCO 2017 val, these of {images} images")
+
+
+def _percent(value: float | None, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}.1f}"
 
 
 def _number(value: float | None) -> str:
@@ -71,25 +119,41 @@ def predict(
         print(f"{source}: {found} -> {target}")
 
 
+class Source(StrEnum):
+    """Where the numbers of a report come from."""
+
+    MLFLOW = "mlflow"
+    PUBLISHED = "published"
+
+
 def report(
     experiment: ExperimentFile,
+    published_checkpoints: PublishedCheckpoints = False,
     output: Annotated[Path | None, typer.Option(help="Folder (default: reports/NAME).")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Only say whether the committed page is what its records give.")
     ] = False,
+    source: Annotated[
+        Source, typer.Option(help="mlflow: what was measured; published: the published tables, into reports/published.")
+    ] = Source.MLFLOW,
 ) -> None:
     """Regenerate the tables, records.json, manifest.json and plots of an experiment from MLflow."""
     from harness.settings import load_settings
 
-    loaded, settings = load(experiment), load_settings()
+    if source == Source.PUBLISHED:
+        _report_published(experiment, output or Path("reports") / "published", unfit=check or published_checkpoints)
+        return
+    loaded, settings = load(experiment, published=published_checkpoints), load_settings()
     folder = output or Path("reports") / loaded.name
     if check:
         _check(loaded, folder, _store_at_hand(settings.tracking_uri))
         return
     from harness.reporting.page import write_report
     from harness.reporting.records import from_tracking
-    from harness.runs import experiment_folder
+    from harness.runs import experiment_folder, experiment_runs
+    from harness.tracking.repair import repair
 
+    repair(experiment_runs(settings.run_root, loaded.name), settings.tracking_uri, print_note)
     records = from_tracking(settings.tracking_uri, loaded.name)
     pictures = sorted(experiment_folder(settings.run_root, loaded.name).glob("*/predictions/sheet.jpg"))
     written = write_report(loaded, records, folder, run_root=settings.run_root, picture=_finished(pictures))
@@ -97,6 +161,14 @@ def report(
     for path in (written.records, written.manifest, *written.plots, *([written.picture] if written.picture else [])):
         print(f"        {path}")
     print("now run: harness ui, to compare the runs in MLflow")
+
+
+def _report_published(experiment: Path, folder: Path, *, unfit: bool) -> None:
+    from harness.reporting.as_published import write_published_tables
+
+    if unfit:
+        raise typer.BadParameter("--source published goes with --output alone")
+    print(f"report: {write_published_tables(load(experiment), folder)}")
 
 
 def _finished(pictures: list[Path]) -> Path | None:
@@ -129,3 +201,37 @@ def _check(loaded: Any, folder: Path, uri: str | None) -> None:
         print(f"now run: harness report {loaded.path}", file=sys.stderr)
         raise typer.Exit(1)
     print(f"{folder}: as its records give it")
+
+
+def publish(
+    run: Annotated[str, typer.Argument(metavar="RUN|CELL", help="A run's folder, or a cell with one finished run.")],
+    output: Annotated[Path, typer.Option(help="Folder for what is published.")] = Path("published"),
+) -> None:
+    """Write a finished run in the published form: weights without optimizer, log, config and model card."""
+    from harness.launching.publish import find_run
+    from harness.launching.publish import publish as write
+    from harness.settings import load_settings
+
+    folder = write(find_run(run, load_settings().run_root), output)
+    for path in sorted(folder.iterdir()):
+        print(path)
+
+
+def import_log(
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="A *.log.json of mmdetection 2.x.")],
+    cell: Annotated[str, typer.Option(help="The cell that it is the log of.")],
+    checkpoint: Annotated[Path | None, typer.Option(help="The weights that this training left.")] = None,
+) -> None:
+    """Bring somebody else's training log into MLflow, marked as imported; status then compares with it."""
+    from harness.launching.import_log import import_log as read
+    from harness.settings import load_settings
+    from harness.tracking.shipment import ship
+
+    settings = load_settings()
+    found = read(log, settings.run_root, cell=cell, checkpoint=checkpoint)
+    for doubt in found.doubts:
+        print(f"warning: {doubt}", file=sys.stderr)
+    kept = f"{len(found.log.of('train'))} train and {len(found.log.of('val'))} val records"
+    print(f"{found.paths.folder}: {f'{kept}, {found.log.repeated} repeated' if found.new else 'imported already'}")
+    shipped = ship(found.paths, settings.tracking_uri)
+    print(f"MLflow: {f'{shipped.points} points' if shipped else 'nothing new'}")

@@ -1,13 +1,16 @@
 """init, doctor, fetch, sync, ui: a working place."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.experiment import ExperimentFile, load
+from harness.cli.experiment import ExperimentFile, PublishedCheckpoints, load
 from harness.cli.output import Json, print_json, print_table
 from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -26,8 +29,17 @@ def init(folder: Annotated[Path, typer.Argument(help="An empty folder.")] = Path
     print(f"\n{NEXT_STEPS}", end="")
 
 
-def doctor(json: Json = False) -> None:
+def doctor(
+    numerics: Annotated[
+        bool,
+        typer.Option("--numerics", help="Check recipes, model and blocks of the 21 published rows by their numbers."),
+    ] = False,
+    json: Json = False,
+) -> None:
     """Show every setting and where it came from, and check what a submit needs: ok, or what to do."""
+    if numerics:
+        _check_numerics(json)
+        return
     from dataclasses import asdict
 
     from harness.doctor import diagnose
@@ -53,39 +65,106 @@ def doctor(json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def fetch(experiment: ExperimentFile) -> None:
-    """Download and verify the pretrained weights that a matrix file needs (on a machine with a network)."""
-    from harness.cli.progress import download_bar
-    from harness.detection import weights
+def _check_numerics(json: bool) -> None:
+    """The table of rows and checks, and what differs; exit code 1 where something does."""
+    from harness.cli.progress import count_bar
+    from harness.numerics.table import CHECKS, check_rows, published_rows, short
+    from harness.settings import load_settings
+
+    names, results = published_rows(), []
+    with count_bar("published rows") as progress:
+        for result in check_rows(names, load_settings().cache_root):
+            results.append(result)
+            progress(len(results), len(names))
+    if json:
+        print_json({result.name: result.plain() for result in results})
+    else:
+        rows = [(short(result.name), *map(result.shown, CHECKS)) for result in results]
+        print_table(("row", *CHECKS), rows)
+        print("".join(f"\n{line}" for result in results for line in result.differences))
+        shown = [status for _, *columns in rows for status in columns]
+        counts = ", ".join(f"{shown.count(status)} {status}" for status in ("ok", "DIFFERS", "not checked"))
+        print(f"{len(shown)} checks: {counts}")
+        if "not checked" in shown:
+            print("weights are not checked where their file is not here: harness fetch zoo")
+    if any(result.differences for result in results):
+        raise typer.Exit(1)
+
+
+def fetch(experiment: ExperimentFile, published_checkpoints: PublishedCheckpoints = False) -> None:
+    """Fetch and verify the weights and data of a matrix file."""
+    if published_checkpoints:
+        _fetch_published(experiment)
+        return
     from harness.recipe import FROM_SCRATCH
     from harness.settings import load_settings
 
+    settings, recipes = load_settings(), [planned.recipe for planned in load(experiment).cells]
+    sources = sorted({recipe.pretrained for recipe in recipes} - {FROM_SCRATCH})
+    faults = []
+    for what, names in ((_fetch_weights, sources), (_fetch_dataset, sorted({recipe.dataset for recipe in recipes}))):
+        for name in names:
+            try:
+                print(f"{name}: {what(name, settings)}")
+            except UserError as error:  # the others are fetched all the same
+                faults.append(f"{name}: {error}")
+    if faults:
+        raise UserError("\n".join(faults))
+
+
+def _fetch_weights(source: str, settings: "Settings") -> Path:
+    from harness.cli.progress import download_bar
+    from harness.detection import weights
+
+    with download_bar(source) as progress:
+        return weights.fetch(source, settings.cache_root, progress=progress)
+
+
+def _fetch_dataset(name: str, settings: "Settings") -> Path:
+    """COCO 2017 is fetched to the root that harness.toml gives it; any other set has to be there."""
+    from harness.cli.progress import share_on_terminal
+    from harness.data.fetch import fetch_coco
+    from harness.settings import DatasetPaths, dataset_paths, dataset_splits
+
+    paths = dataset_paths(settings, name)
+    try:
+        dataset_splits(settings, name)
+    except UserError:
+        if name != "coco2017" or paths != DatasetPaths(root=paths.root):
+            raise
+        fetch_coco(paths.root, progress=share_on_terminal)
+    return paths.root
+
+
+def _fetch_published(experiment: Path) -> None:
+    from harness.cli.progress import download_bar
+    from harness.launching.published import fetch_checkpoint
+    from harness.settings import load_settings
+
     cache = load_settings().cache_root
-    sources = sorted({planned.recipe.pretrained for planned in load(experiment).cells} - {FROM_SCRATCH})
-    for source in sources:
-        with download_bar(source) as progress:
-            print(f"{source}: {weights.fetch(source, cache, progress=progress)}")
-    if not sources:
-        print("nothing to fetch: every cell starts from random weights")
+    for planned in load(experiment, published=True).cells:
+        with download_bar(planned.cell.name) as progress:
+            print(f"{planned.cell.name}: {fetch_checkpoint(planned.cell.name, cache, progress=progress)}")
 
 
 def sync(
     experiment: ExperimentFile,
+    published_checkpoints: PublishedCheckpoints = False,
     follow: Annotated[bool, typer.Option("--follow", help="Go on until every run has ended.")] = False,
 ) -> None:
     """Ship what MLflow does not have yet of an experiment's runs."""
-    from harness.runs import experiment_runs, read_state
+    from harness.runs import experiment_runs, settle
     from harness.settings import load_settings
+    from harness.tracking.shipment import ship
     from harness.tracking.shipper import follow as follow_run
-    from harness.tracking.shipper import ship
 
-    settings, name = load_settings(), load(experiment).name
+    settings, name = load_settings(), load(experiment, published=published_checkpoints).name
     runs = list(experiment_runs(settings.run_root, name))
     if not runs:
         raise UserError(f"no runs of {name} in {settings.run_root}; now run: harness submit {experiment}")
     behind = False
     for paths in runs:
-        if follow and not read_state(paths).state.ended:
+        if follow and not settle(paths).state.ended:
             behind |= not follow_run(paths, settings.tracking_uri)
             continue
         shipped = ship(paths, settings.tracking_uri)
@@ -95,9 +174,22 @@ def sync(
         raise typer.Exit(1)
 
 
-def ui(port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1.")] = None) -> None:
-    """Open MLflow's pages on the tracking store."""
+def ui(
+    port: Annotated[int | None, typer.Option(help="Default: 5000, or the next free one.")] = None,
+    serve: Annotated[
+        bool,
+        typer.Option(
+            "--serve",
+            help="Be the MLflow server of runs elsewhere; asks for the credentials that MLFLOW_TRACKING_USERNAME and "
+            "_PASSWORD, or MLFLOW_TRACKING_TOKEN, hold.",
+        ),
+    ] = False,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than loopback need credentials.")
+    ] = "127.0.0.1",
+) -> None:
+    """Open MLflow's pages on the tracking store, or serve it to others."""
     from harness.settings import load_settings
     from harness.tracking.ui import open_ui
 
-    raise typer.Exit(open_ui(load_settings().tracking_uri, port))
+    raise typer.Exit(open_ui(load_settings().tracking_uri, port, serve=serve, host=host))

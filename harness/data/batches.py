@@ -147,8 +147,8 @@ def training_batches(
 
 def collate(samples: list[Sample], seeds: Tensor, augmentation: Augmentation, pad_gt_to: int = 1) -> Batch:
     """Pad images to the largest of them and to the divisor, ground truth to the most of it."""
-    sizes = torch.tensor([sample.image.shape[:2] for sample in samples])
-    height, width = (padded(int(side), augmentation.pad_divisor) for side in sizes.amax(0))
+    sizes, divisor = torch.tensor([sample.image.shape[:2] for sample in samples]), augmentation.pad_divisor
+    height, width = (padded(int(side), divisor) for side in sizes.amax(0))
     slots = padded(max(len(sample.labels) for sample in samples), pad_gt_to)
     images = torch.zeros(len(samples), 3, height, width)
     boxes = torch.zeros(len(samples), slots, 4)
@@ -164,17 +164,25 @@ def collate(samples: list[Sample], seeds: Tensor, augmentation: Augmentation, pa
         boxes[i, : len(sample.boxes)] = torch.from_numpy(sample.boxes)
         labels[i, : len(sample.labels)] = torch.from_numpy(sample.labels)
     if augmentation.mask_format == "bitmap":
-        masks: Tensor | Polygons = _collate_bitmaps(samples, (len(samples), slots, height, width))
+        masks: Tensor | Polygons = _collate_bitmaps(samples, (len(samples), slots, height, width), divisor)
     else:
         masks = _collate_polygons(samples, slots)
     return Batch(images=images, sizes=sizes, boxes=boxes, labels=labels, masks=masks, seeds=seeds)
 
 
-def _collate_bitmaps(samples: list[Sample], shape: tuple[int, int, int, int]) -> Tensor:
+def _collate_bitmaps(samples: list[Sample], shape: tuple[int, int, int, int], divisor: int) -> Tensor:
+    """B x G x H x W. mmdetection 2.x pads the masks of an image to the divisor only, not to the batch, and RoIAlign
+
+    repeats their last row and column. One more of each in the batch makes it see the same.
+    """
     masks = np.zeros(shape, np.uint8)
-    for i, sample in enumerate(samples):
+    for own, sample in zip(masks, samples, strict=True):
+        height, width = sample.image.shape[:2]
         for slot, mask in enumerate(sample.bitmaps):
-            masks[i, slot, : sample.image.shape[0], : sample.image.shape[1]] = mask
+            own[slot, :height, :width] = mask
+        bottom, right = padded(height, divisor), padded(width, divisor)
+        own[:, bottom : bottom + 1] = own[:, bottom - 1 : bottom]
+        own[:, :, right : right + 1] = own[:, :, right - 1 : right]
     return torch.from_numpy(masks)
 
 

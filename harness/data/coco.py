@@ -1,6 +1,5 @@
 """A COCO instances file, parsed once into flat arrays."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,7 +12,7 @@ from pycocotools import mask as rle_api
 
 from harness.data.masks import Segmentation
 from harness.errors import UserError
-from harness.files import read_json, sha256, write_text
+from harness.files import read_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,32 +131,20 @@ def load_index(split: CocoSplit) -> CocoIndex:
 
 
 def train_filter(index: CocoIndex, min_size: int = 32) -> NDArray[np.int64]:
-    """Numbers of the images to train on: with a valid annotation, and neither side under `min_size` pixels.
+    """Numbers of the images to train on: with an annotation of any kind, and neither side under `min_size` pixels.
 
-    On COCO train2017 these are the well-known 117,266 of 118,287. Raises UserError where none remain.
+    As in CocoDataset of mmdetection 2.x, an image of crowds or degenerate boxes alone stays, without ground truth. On
+    COCO train2017 these are the well-known 117,266 of 118,287. Raises UserError where none has any ground truth.
     """
     valid_before = np.concatenate([[0], np.cumsum(index.valid)])
     with_truth = valid_before[index.first[1:]] > valid_before[index.first[:-1]]
-    images = np.flatnonzero(with_truth & (index.sizes.min(axis=1) >= min_size))
-    if not len(images):
+    large = index.sizes.min(axis=1) >= min_size
+    if not (with_truth & large).any():
         raise UserError(
             f"no image to train on: of {len(index.image_ids)} images, {with_truth.sum()} have a usable annotation "
             f"with a mask and none of those has both sides of at least {min_size} pixels; run `harness data check`"
         )
-    return images
-
-
-def annotations_digest(path: Path, cache: Path) -> str:
-    """The file's sha256, remembered in the folder `cache` while the file's path, size and time stay the same."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    key = hashlib.sha256(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}".encode()).hexdigest()
-    remembered = cache / f"{key}.sha256"
-    if not remembered.is_file():
-        write_text(remembered, sha256(path))
-    return remembered.read_text(encoding="utf-8")
+    return np.flatnonzero((np.diff(index.first) > 0) & large)
 
 
 class _Section:

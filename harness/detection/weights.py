@@ -6,12 +6,13 @@ Light to import: torch and the HTTP client are imported only where a file is ope
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
+from harness.files import remembered_sha256, sha256, write_text
 from harness.tensorfile import load_tensors
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Source:
     file: str
     url: str
     sha256_prefix: str
-    aliases: tuple[str, ...] = ()  # earlier files of the same tensors in torch's older container
+    aliases: tuple[str, ...] = ()  # earlier files, said to hold the same tensors in torch's older container
 
 
 def _source(name: str, base: str, file: str, *aliases: str) -> Source:
@@ -65,40 +66,40 @@ SOURCES = {
 def find(source_name: str, cache_root: Path) -> Path | None:
     """The file of these weights in cache_root/weights or torch's own cache, or None.
 
-    An alias counts where no file has the present name. Its bytes cannot equal that file's, so it must be the published
-    file that its own name says: UserError where its sha256 does not begin with the digits in its name.
+    An alias counts where no file has the present name, and only if its tensors are those that `fetch` found in the
+    present file.
     """
     source = _known(source_name)
-    for name in (source.file, *source.aliases):
-        for folder in _folders(cache_root):
-            path = folder / name
-            if path.is_file():
-                if name != source.file:
-                    verify_name(path)
-                return path
-    return None
+    folders = _folders(cache_root)
+    for folder in folders:
+        if (folder / source.file).is_file():
+            return folder / source.file
+    proof = _proof(source, cache_root)
+    if not proof.exists():
+        return None
+    tensors = proof.read_text(encoding="utf-8").strip()
+    return next((alias for alias in _aliases(source, folders) if tensor_digest(read_state(alias)) == tensors), None)
 
 
 def fetch(source_name: str, cache_root: Path, *, url: str | None = None, progress: "Progress | None" = None) -> Path:
     """The verified file of these weights, downloaded to cache_root/weights (from `url` if given) if it is nowhere yet.
 
-    Raises UserError where the download fails (see harness.downloads), the file's sha256 is not the published one, or an
-    alias beside it holds other tensors.
+    Where the weights have earlier file names, the digest of the tensors is noted beside the file: a tiny file that also
+    serves another machine, which has an earlier file and no network.
+    Raises UserError where the download fails (see harness.downloads) or the file's sha256 is not the published one.
     """
-    from harness.downloads import download, verify
+    from harness.downloads import download
 
     source = _known(source_name)
     path = find(source_name, cache_root)
     if path is None:
         path = cache_root / "weights" / source.file
         download(url or source.url, path, sha256_prefix=source.sha256_prefix, progress=progress)
-    elif path.name == source.file:
-        verify(path, sha256_prefix=source.sha256_prefix)
-    for folder in _folders(cache_root):
-        for alias in source.aliases:
-            other = folder / alias
-            if other.is_file() and tensor_digest(read_state(other)) != tensor_digest(read_state(path)):
-                raise UserError(f"{other}: holds other tensors than {path}, expected the same; delete the wrong one")
+    else:
+        verify_name(path)
+    proof = _proof(source, cache_root)
+    if source.aliases and not proof.exists():
+        write_text(proof, f"{tensor_digest(read_state(path))}\n")
     return path
 
 
@@ -106,18 +107,30 @@ def missing_message(source_name: str, cache_root: Path) -> str:
     """One line for the user: which file is missing, where it was looked for, and what to do."""
     source = _known(source_name)
     own, torch_hub = _folders(cache_root)
-    return (
+    message = (
         f"pretrained weights {source.name} are missing: no {source.file} in {own} or {torch_hub}; run `harness fetch` "
         f"where there is a network, or place {source.url} there"
     )
+    if older := next(_aliases(source, (own, torch_hub)), None):
+        proof = _proof(source, cache_root)
+        why = (
+            "holds other tensors"
+            if proof.exists()
+            else f"may hold other tensors: {proof}, which would tell, is missing"
+        )
+        message += f" ({older} {why})"
+    return message
 
 
-def verify_name(path: Path) -> None:
-    """Raise UserError where a file whose name ends with 8 digits of a sha256 has another one."""
-    from harness.downloads import verify
+def verify_name(path: Path, *, remember: Path | None = None) -> None:
+    """Raise UserError where a file whose name ends with 8 digits of a sha256 has another one.
 
-    if digest := NAMED_DIGEST.search(path.name):
-        verify(path, sha256_prefix=digest[1])
+    remember: a folder in which digests are kept while path, size and time of the file stay the same.
+    """
+    if expected := NAMED_DIGEST.search(path.name):
+        found = sha256(path) if remember is None else remembered_sha256(path, remember)
+        if not found.startswith(expected[1]):
+            raise UserError(f"{path}: sha256 {found}, expected {expected[1]}...; delete it and fetch it again")
 
 
 def read_state(path: Path) -> "dict[str, Tensor]":
@@ -143,6 +156,13 @@ def load_backbone(backbone: "nn.Module", path: Path) -> None:
     """
     state = read_state(path)
     own = {key: value for key, value in backbone.state_dict().items() if not UNUSED.fullmatch(key)}
+    if fault := misfit(state, own):
+        raise UserError(f"{path}: not the weights of this backbone; {fault}")
+    backbone.load_state_dict(state, strict=False)
+
+
+def misfit(state: "Mapping[str, Tensor]", own: "Mapping[str, Tensor]") -> str:
+    """What keeps `state` from being loaded where tensors are called and shaped as in `own`; empty where it fits."""
     faults = {
         "missing": own.keys() - state.keys(),
         "unexpected": state.keys() - own.keys(),
@@ -152,10 +172,7 @@ def load_backbone(backbone: "nn.Module", path: Path) -> None:
             if own[key].shape != state[key].shape
         },
     }
-    if any(faults.values()):
-        lists = "; ".join(f"{kind}: {_few(keys)}" for kind, keys in faults.items() if keys)
-        raise UserError(f"{path}: not the weights of this backbone; {lists}")
-    backbone.load_state_dict(state, strict=False)
+    return "; ".join(f"{kind}: {_few(keys)}" for kind, keys in faults.items() if keys)
 
 
 def tensor_digest(state: "Mapping[str, Tensor]") -> str:
@@ -170,7 +187,7 @@ def tensor_digest(state: "Mapping[str, Tensor]") -> str:
     return digest.hexdigest()
 
 
-def _few(keys: set[str], limit: int = 8) -> str:
+def _few(keys: set[str], limit: int = 3) -> str:
     more = f" and {len(keys) - limit} more" if len(keys) > limit else ""
     return ", ".join(sorted(keys)[:limit]) + more
 
@@ -186,3 +203,12 @@ def _folders(cache_root: Path) -> tuple[Path, Path]:
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     torch_home = Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser()
     return cache_root / "weights", torch_home / "hub" / "checkpoints"
+
+
+def _proof(source: Source, cache_root: Path) -> Path:
+    """Where the digest of the source's tensors is noted."""
+    return cache_root / "weights" / f"{source.file}.tensors"
+
+
+def _aliases(source: Source, folders: Iterable[Path]) -> Iterator[Path]:
+    return (path for folder in folders for name in source.aliases if (path := folder / name).is_file())

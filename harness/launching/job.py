@@ -6,41 +6,68 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
-from harness.runs import RunPaths, RunSpec, State, next_attempt, read_spec, read_state, write_state
+from harness.launching.restarts import record_start, require_progress
+from harness.runs import (
+    Origin,
+    RunPaths,
+    RunSpec,
+    State,
+    last_attempt,
+    next_attempt,
+    read_spec,
+    read_state,
+    write_state,
+)
+from harness.tracking.system import sampling
 
 if TYPE_CHECKING:  # torch is imported when a job starts, not when one is submitted
     from harness.training.distributed import Ranks
+    from harness.training.watch import Limits, Watch
 
 USER_ERROR = 2
-"""Exit code of an attempt that a user's mistake ended; its line is on stderr."""
+"""Exit code of an attempt that something ended which a user can mend; a line on stderr says what."""
 STOPPED = 75
 """Exit code of an attempt that was told to stop and left a checkpoint (EX_TEMPFAIL: try again)."""
 INTERRUPTED = 130
 """Exit code of an attempt that was told to stop at once."""
+STOPPED_BY = {
+    signal.SIGINT: "stopped by SIGINT (Ctrl-C)",
+    signal.SIGTERM: "stopped by SIGTERM (a scheduler, or kill)",
+    signal.SIGUSR2: "stopped by SIGUSR2 (the launcher's warning of a time limit or a preemption)",
+}
+"""The signals that stop an attempt, and what is said of it then."""
+RESERVE = 65536
+"""Bytes kept in the attempt's folder, to be given back on a full disk for the last word of a run."""
+LAST_WORDS = 20.0
+"""Seconds for which a rank that lost contact waits to learn from the others' notes what happened."""
 
 
-def run_attempt(folder: Path, tracking_uri: str, *, attempt: int | None = None) -> int:
+def run_attempt(folder: Path, tracking_uri: str, *, attempt: int | None = None, limits: "Limits | None" = None) -> int:
     """Work on the run in `folder` until it is finished or told to stop; the exit code (0: finished).
 
     attempt: its number where the launcher has claimed it already. SIGTERM, SIGUSR2 (SLURM's and submitit's warning)
-    and Ctrl-C make it stop after the iteration with a checkpoint; Ctrl-C twice stops at once.
+    and Ctrl-C make it stop after the iteration with a checkpoint; Ctrl-C twice stops at once. Where nothing moves for
+    as long as `limits` say, the process ends with watch.HUNG.
     """
     from harness.training import distributed
+    from harness.training.faults import explain
 
     paths = RunPaths(folder)
     stop = _Stop()
     try:
         spec = read_spec(paths)
         ranks = distributed.start(gpu=spec.resources["gpus_per_node"] > 0, rendezvous=_rendezvous(paths, attempt))
-        return _work(_Attempt(paths, spec, _claim(attempt, paths, ranks)), tracking_uri, ranks, stop)
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        return _work(_Attempt(paths, spec, _claim(attempt, paths, ranks)), tracking_uri, ranks, stop, limits)
+    except Exception as error:  # before the attempt was under way: it has no state to tell of
+        if (told := explain(error)) is None:
+            raise
+        _tell(f"error: {told}\n")
         return USER_ERROR
     finally:
         distributed.stop()
@@ -68,17 +95,17 @@ class _Stop:
     """Set by signals; asked by the loop."""
 
     def __init__(self) -> None:
-        self.wanted = ""
-        for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
+        self.signal = 0
+        for number in STOPPED_BY:
             signal.signal(number, self._handle)
 
     def __call__(self) -> bool:
-        return bool(self.wanted)
+        return bool(self.signal)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.wanted:
+        if number == signal.SIGINT and self.signal:
             raise KeyboardInterrupt
-        self.wanted = signal.Signals(number).name
+        self.signal = number
 
 
 class _Attempt:
@@ -86,6 +113,17 @@ class _Attempt:
 
     def __init__(self, paths: RunPaths, spec: RunSpec, number: int) -> None:
         self.paths, self.spec, self.number = paths, spec, number
+        self.folder = paths.attempt(number)
+
+    def begin(self) -> None:
+        """Say so, and make sure that the end can be told, too.
+
+        Raises UserError where the launcher restarts by itself a run that makes no progress.
+        """
+        self.at("starting")
+        (self.folder / "reserve").write_bytes(bytes(RESERVE))
+        require_progress(self.paths, self.number)
+        record_start(self.paths, self.number)
 
     def at(self, progress: str) -> None:
         """The run is being worked on.
@@ -97,57 +135,114 @@ class _Attempt:
         write_state(self.paths, State.RUNNING, attempt=self.number, progress=progress)
 
     def ended(self, state: State, reason: str = "") -> None:
-        """The attempt is over."""
-        if not self._superseded():
-            write_state(self.paths, state, attempt=self.number, reason=reason)
+        """The attempt is over. On a disk without room for that, the next command that looks will find it dead."""
+        (self.folder / "reserve").unlink(missing_ok=True)
+        with suppress(UserError):
+            if not self._superseded():
+                write_state(self.paths, state, attempt=self.number, reason=reason)
+
+    def hung(self, reason: str) -> None:
+        """The attempt is over, as nothing moves."""
+        text = f"no progress: {reason}; Python stacks in {self.folder}/rank-*.stack.txt"
+        self.ended(State.FAILED, text)
+        _tell(f"error: {text}\n")
 
     def _superseded(self) -> bool:
-        return read_state(self.paths).attempt > self.number
+        return last_attempt(self.paths) > self.number
 
 
-def _work(attempt: _Attempt, tracking_uri: str, ranks: "Ranks", stop: _Stop) -> int:
+def _work(attempt: _Attempt, tracking_uri: str, ranks: "Ranks", stop: _Stop, limits: "Limits | None") -> int:
+    from harness.training.watch import Watch, watching
+
+    watch = Watch(limits)
     try:
-        if ranks.main:
-            attempt.at("starting")
-            shipper = _start_shipper(attempt.paths, tracking_uri)
-        finished = _train(attempt, ranks, stop)
+        with watching(watch, attempt.folder, ranks, attempt.hung), _sampling(attempt, ranks):
+            if ranks.main:
+                attempt.begin()
+                shipper = _start_shipper(attempt.paths, tracking_uri)
+            stopped = _carry_out(attempt, ranks, stop, watch)
     except BaseException as error:
-        if ranks.main:
-            attempt.ended(State.KILLED if isinstance(error, KeyboardInterrupt) else State.FAILED, _reason(error))
-        if isinstance(error, UserError):
-            raise
-        if isinstance(error, KeyboardInterrupt):
-            return INTERRUPTED
-        traceback.print_exc()
-        return 1
+        return _give_up(attempt, ranks, error)
     if ranks.main:
-        if finished:
-            attempt.ended(State.FINISHED)
-        else:
-            attempt.ended(State.KILLED, f"stopped by {stop.wanted or 'a signal to another process'}")
-        _wait_for_shipper(shipper, patient=finished)
-    return 0 if finished else STOPPED
+        attempt.ended(State.KILLED if stopped else State.FINISHED, stopped)
+        _wait_for_shipper(shipper, patient=not stopped)
+    return STOPPED if stopped else 0
 
 
-def _reason(error: BaseException) -> str:
-    """One line."""
-    text = next(iter(str(error).strip().splitlines()), "")
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+def _carry_out(attempt: _Attempt, ranks: "Ranks", stop: _Stop, watch: "Watch") -> str:
+    """What stopped it on whatever rank; "" where the run has come to its end and its outcome is written."""
+    work = _test_published if attempt.spec.origin == Origin.PUBLISHED else _train_and_conclude
+    finished = work(attempt, ranks, stop, watch)
+    signals = round(ranks.maximum(stop.signal))
+    return "" if finished else STOPPED_BY[signal.Signals(signals)]
 
 
-def _train(attempt: _Attempt, ranks: "Ranks", stop: Callable[[], bool]) -> bool:
+def _train_and_conclude(attempt: _Attempt, ranks: "Ranks", stop: _Stop, watch: "Watch") -> bool:
     from harness.training.loop import train
     from harness.training.outcome import write_outcome
     from harness.training.session import Training
 
     training = Training(attempt.paths, attempt.spec, ranks, attempt=attempt.number)
-    finished = train(training, stop=stop, on_row=attempt.at)
+    watch.pace.measure(training.model, ranks.device)
+    finished = train(training, stop=stop, on_row=attempt.at, watch=watch)
+    watch.phase("outcome" if ranks.main else "waiting", training.position.step)
     if finished and ranks.main:
         write_outcome(training)
-    ranks.barrier()
     return finished
+
+
+def _test_published(attempt: _Attempt, ranks: "Ranks", stop: _Stop, watch: "Watch") -> bool:
+    from harness.training.tested import evaluate_published
+
+    paths, spec = attempt.paths, attempt.spec
+    return evaluate_published(paths, spec, ranks, attempt=attempt.number, stop=stop, on_row=attempt.at, watch=watch)
+
+
+def _give_up(attempt: _Attempt, ranks: "Ranks", error: BaseException) -> int:
+    """Tell the other ranks, the state and stderr why the attempt ends; its exit code."""
+    from harness.training.faults import is_lost_contact
+    from harness.training.notes import DIED, LOST, blame, give_up
+
+    reason, code, told = _ending(error)
+    lost = ranks.world > 1 and is_lost_contact(error)
+    with suppress(UserError):  # a full disk takes no note
+        give_up(attempt.folder, ranks.rank, LOST if lost else reason, code)
+    speaks = ranks.main
+    others = [rank for rank in range(ranks.world) if rank != ranks.rank]
+    if lost and (culprit := blame(attempt.folder, others, patience=LAST_WORDS)):
+        reason, code = f"{culprit.who} {culprit.ended}", culprit.code or 1
+        told = f"error: {reason}\n"
+        speaks = ranks.main or (culprit.rank == 0 and culprit.ended == DIED)
+    if speaks:
+        attempt.ended(State.KILLED if code == INTERRUPTED else State.FAILED, reason)
+    _tell(told)
+    return code
+
+
+def _ending(error: BaseException) -> tuple[str, int, str]:
+    """Why an attempt ended in one line, its exit code, and the words for stderr."""
+    from harness.training.faults import explain
+
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted at once by Ctrl-C", INTERRUPTED, "interrupted\n"
+    if told := explain(error):
+        return _first_line(told), USER_ERROR, f"error: {told}\n"
+    return f"{type(error).__name__}: {_first_line(error)}", 1, "".join(traceback.format_exception(error))
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), "")
+
+
+def _tell(text: str) -> None:
+    with suppress(OSError):  # the output may be on the disk that is full
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def _sampling(attempt: _Attempt, ranks: "Ranks") -> AbstractContextManager[None]:
+    """Record what this machine does; its first process is enough for that."""
+    return nullcontext() if ranks.local_rank else sampling(attempt.folder, gpus=ranks.device.type == "cuda")
 
 
 def _start_shipper(paths: RunPaths, tracking_uri: str) -> "subprocess.Popen[bytes]":

@@ -3,14 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from harness.data.coco import CocoSplit, annotations_digest
 from harness.detection import weights
 from harness.errors import UserError
+from harness.files import remembered_sha256
+from harness.launching.published import find_checkpoint
 from harness.matrix import Experiment, PlannedCell
 from harness.recipe import FROM_SCRATCH, Digests, identity
-from harness.runs import RunPaths, RunSpec, SplitSpec, experiment_folder, write_spec
-from harness.settings import Settings, dataset_splits
+from harness.runs import Origin, RunPaths, RunSpec, SourceSpec, SplitSpec, experiment_folder, write_spec
+from harness.settings import Settings, dataset_split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,7 @@ def prepare(
 ) -> list[PreparedRun]:
     """The runs of the given cells (None: all), every seed; nothing is written.
 
-    Raises UserError listing everything that is missing: data sets, annotations, pretrained weights.
+    Raises UserError listing everything that is missing: data sets, annotations, pretrained weights, published files.
     """
     faults: dict[str, None] = {}
     prepared = []
@@ -52,10 +54,12 @@ def write(run: PreparedRun) -> None:
 
 def _spec(experiment: Experiment, planned: PlannedCell, seed: int, settings: Settings) -> RunSpec:
     recipe = planned.recipe
-    train, val = dataset_splits(settings, recipe.dataset)
-    splits = [_split(split, settings.cache_root) for split in (train, val)]
-    file, digest = _weights(recipe.pretrained, settings.cache_root)
-    digests = Digests(train_annotations=splits[0].digest, val_annotations=splits[1].digest, pretrained=digest)
+    val = _split(settings, recipe.dataset, "val")
+    train = _split(settings, recipe.dataset, "train") if experiment.origin == Origin.TRAINED else None
+    source = _source(experiment.origin, planned, settings.cache_root)
+    file, digest = (None, source.sha256) if source else _weights(recipe.pretrained, settings.cache_root)
+    trained_on = train.digest if train else "none"
+    digests = Digests(train_annotations=trained_on, val_annotations=val.digest, pretrained=digest)
     return RunSpec(
         experiment=experiment.name,
         description=experiment.description,
@@ -69,16 +73,23 @@ def _spec(experiment: Experiment, planned: PlannedCell, seed: int, settings: Set
         seed=seed,
         precision=_precision(recipe.precision, gpu=planned.resources.gpus_per_node > 0),
         identity=identity(recipe, digests),
-        train=splits[0],
-        val=splits[1],
+        train=train,
+        val=val,
         weights=file,
         resources=planned.resources.model_dump(),
+        origin=experiment.origin,
+        source=source,
     )
 
 
-def _split(split: CocoSplit, cache_root: Path) -> SplitSpec:
-    digest = annotations_digest(split.annotations, cache_root / "digests")
+def _split(settings: Settings, dataset: str, part: Literal["train", "val"]) -> SplitSpec:
+    split = dataset_split(settings, dataset, part)
+    digest = remembered_sha256(split.annotations, settings.cache_root / "digests")
     return SplitSpec(images=str(split.images.resolve()), annotations=str(split.annotations.resolve()), digest=digest)
+
+
+def _source(origin: Origin, planned: PlannedCell, cache_root: Path) -> SourceSpec | None:
+    return find_checkpoint(planned.cell.name, cache_root) if origin == Origin.PUBLISHED else None
 
 
 def _weights(source: str, cache_root: Path) -> tuple[str | None, str]:
@@ -88,7 +99,7 @@ def _weights(source: str, cache_root: Path) -> tuple[str | None, str]:
     path = weights.find(source, cache_root)
     if path is None:
         raise UserError(weights.missing_message(source, cache_root))
-    weights.verify_name(path)
+    weights.verify_name(path, remember=cache_root / "digests")
     return str(path.resolve()), weights.SOURCES[source].sha256_prefix
 
 

@@ -1,26 +1,37 @@
 """Where every run of an experiment stands, from the run folders."""
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
 from harness.files import read_json
-from harness.launching import prepare
+from harness.imported import minus_published
+from harness.launching import prepare, supervisor
+from harness.launching.restarts import fruitless
 from harness.matrix import Experiment
-from harness.runs import RunPaths, RunSpec, RunState, State, experiment_runs, merged_rows, read_spec, read_state
+from harness.runs import RunPaths, RunSpec, RunState, State, experiment_runs, merged_rows, read_spec, settle
 from harness.settings import Settings
+from harness.training.notes import read_notes
 from harness.wording import percent
+
+SILENCE = 120.0
+"""Seconds without a note of rank 0 after which status says so; it writes one every few seconds."""
 
 
 def status_rows(experiment: Experiment, settings: Settings) -> list[dict[str, Any]]:
     """A row for each cell and seed of the matrix, in its order, and then for runs that it no longer contains."""
     present = {paths.folder: read_spec(paths) for paths in experiment_runs(settings.run_root, experiment.name)}
+    supervised = supervisor.lives(supervisor.Home(settings.run_root))
     rows = []
     for name, seed, folder in _wanted(experiment, settings, present):
         known = folder is not None and present.pop(folder, None) is not None
-        rows.append(_row(name, seed, RunPaths(folder) if folder and known else None))
+        rows.append(_row(name, seed, RunPaths(folder) if folder and known else None, supervised))
     for folder, spec in present.items():
-        rows.append(_row(spec.name, spec.seed, RunPaths(folder)) | {"text": "not in the matrix as it is now"})
+        rows.append(
+            _row(spec.name, spec.seed, RunPaths(folder), supervised) | {"text": "not in the matrix as it is now"}
+        )
     return rows
 
 
@@ -42,7 +53,7 @@ def _wanted(
     return wanted
 
 
-def _row(name: str, seed: int, paths: RunPaths | None) -> dict[str, Any]:
+def _row(name: str, seed: int, paths: RunPaths | None, supervised: bool) -> dict[str, Any]:
     row = {
         "name": name,
         "seed": seed,
@@ -50,26 +61,41 @@ def _row(name: str, seed: int, paths: RunPaths | None) -> dict[str, Any]:
         "attempt": 0,
         "box_ap": "-",
         "mask_ap": "-",
+        "minus_published": "",
         "text": "",
         "folder": "",
     }
     if paths is None:
         return row | {"output": ""}
-    state = read_state(paths)
+    state = settle(paths)
     numbers = _numbers(paths)
     return row | {
         "state": str(state.state),
         "attempt": state.attempt,
         "box_ap": percent(numbers.get("bbox_mAP")),
         "mask_ap": percent(numbers.get("segm_mAP")),
-        "text": _text(state),
+        "minus_published": _minus_published(paths),
+        "text": "; ".join(_texts(paths, state, supervised=supervised)),
         "folder": str(paths.folder),
         "output": str(_output(paths, state)),
     }
 
 
-def _text(state: RunState) -> str:
-    return "" if state.state == State.FINISHED else state.reason or state.progress
+def _texts(paths: RunPaths, state: RunState, *, supervised: bool) -> Iterator[str]:
+    """What there is to say of a run that is not finished."""
+    if state.state == State.FINISHED:
+        return
+    if said := state.reason or state.progress:
+        yield said
+    if state.state == State.QUEUED and not supervised:
+        yield "no supervisor lives: harness submit starts one"
+    if state.state == State.FAILED and len(fruitless(paths)) > 1:
+        yield f"{len(fruitless(paths))} attempts in a row without a newer checkpoint"
+    if state.state == State.RUNNING:
+        for note in read_notes(paths.attempt(state.attempt), [0]):
+            yield from (f"slow: {text}" for text in note.slow)
+            if (silence := time.time() - note.written) > SILENCE:
+                yield f"no sign of life from {note.host} for {silence:.0f} s"
 
 
 def _numbers(paths: RunPaths) -> dict[str, Any]:
@@ -77,6 +103,15 @@ def _numbers(paths: RunPaths) -> dict[str, Any]:
         metrics: dict[str, Any] = read_json(paths.result)["metrics"]
         return metrics
     return next((row for row in reversed(merged_rows(paths)) if row["mode"] == "val"), {})
+
+
+def _minus_published(paths: RunPaths) -> str:
+    """Box and mask AP of the last validation minus the imported curve's at the same epoch, in percent."""
+    last = next((row for row in reversed(merged_rows(paths)) if row["mode"] == "val"), None)
+    if last is None:
+        return ""
+    found = minus_published(paths.folder.parent.parent, read_spec(paths), last["epoch"], last)
+    return " / ".join(f"{100 * value:+.1f}" for value in found.values())
 
 
 def _output(paths: RunPaths, state: RunState) -> Path:

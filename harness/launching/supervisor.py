@@ -14,9 +14,11 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from harness.errors import UserError
 from harness.files import read_json, write_json
-from harness.leases import Lease, LeaseLost, acquire
-from harness.runs import RunPaths, State, next_attempt, read_spec, read_state, write_state
+from harness.launching import restarts
+from harness.leases import Lease, LeaseLost, acquire, is_held
+from harness.runs import RunPaths, State, last_attempt, next_attempt, read_spec, read_state, settle, write_state
 
 POLL_SECONDS = 1.0
 
@@ -60,18 +62,25 @@ class Job:
     folder: str  # of the run
     minutes: int  # its time limit
     gpus: int  # a process each; 0: one process on the CPU
+    attempts: int  # the run had when it was queued
 
 
 def enqueue(home: Home, paths: RunPaths, *, minutes: int, gpus: int) -> None:
     """Queue a run."""
     write_state(paths, State.QUEUED, attempt=read_state(paths).attempt)
     name = f"{time.time_ns():020d}-{paths.folder.name[-40:]}.json"
-    write_json(home.queue / name, asdict(Job(folder=str(paths.folder.resolve()), minutes=minutes, gpus=gpus)))
+    job = Job(folder=str(paths.folder.resolve()), minutes=minutes, gpus=gpus, attempts=last_attempt(paths))
+    write_json(home.queue / name, asdict(job))
 
 
 def queued_folders(home: Home) -> set[str]:
     """The folders of the runs that wait in the queue."""
     return {job.folder for job in map(_job, _waiting(home)) if job}
+
+
+def lives(home: Home) -> bool:
+    """Whether there is a supervisor."""
+    return is_held(home.lease)
 
 
 def start_detached(home: Home, *, jobs: int, threads: int, tracking_uri: str) -> None:
@@ -135,28 +144,28 @@ def _at_work(home: Home) -> list[RunPaths]:
     working = []
     for file in home.run_root.glob("*/*/state.json"):
         paths = RunPaths(file.parent)
-        found = read_state(paths)
-        if found.host != socket.gethostname():
-            continue
-        if found.state == State.RUNNING:
+        found = settle(paths)
+        if found.host == socket.gethostname() and found.state == State.RUNNING:
             working.append(paths)
-        elif found.state == State.FAILED and read_json(paths.state)["state"] == State.RUNNING:
-            write_state(paths, State.FAILED, attempt=found.attempt, reason=found.reason)
-            _say(f"{paths.folder.name}: {found.reason}")
     return working
 
 
 def _take(entry: Path, home: Home, tracking_uri: str) -> None:
-    """Start a queued run. One that cannot be started has failed; the others go on."""
+    """Start a queued run. One that cannot be started has failed; the others go on.
+
+    One whose start has been tried before, by a supervisor that did not live to say so, is subject to restarts.py.
+    """
     asked = _job(entry)
     if asked is None:
         return
     paths = RunPaths(Path(asked.folder))
     try:
+        if last_attempt(paths) > asked.attempts and (why := restarts.stuck(paths)):
+            raise UserError(why)
         if read_state(paths).state == State.QUEUED:
             _start(asked, paths, _free_gpus(home, asked.gpus), tracking_uri)
     except Exception as error:
-        _say(f"{paths.folder.name}: cannot be started: {error!r}")
+        _say(f"{paths.folder.name}: cannot be started: {error}")
         write_state(paths, State.FAILED, attempt=read_state(paths).attempt, reason=f"cannot be started: {error}")
     entry.unlink(missing_ok=True)
 

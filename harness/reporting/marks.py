@@ -7,6 +7,7 @@ from harness.matrix import PlannedCell
 from harness.recipe import diff
 from harness.reporting.records import Record
 from harness.reporting.rows import Row
+from harness.runs import Origin
 
 
 def marks(row: Row) -> list[str]:
@@ -45,19 +46,18 @@ def _by_text(row: Row) -> dict[str, list[int]]:
 
 def _run_marks(record: Record | None) -> Iterable[str]:
     if record is None:
-        yield "queued: no run is recorded yet"
+        yield "no run is recorded yet"
         return
     if not record.finished:
         yield _state(record)
         return
     if record.epoch < record.epochs:
         yield f"partial, not a full result: evaluated after epoch {record.epoch} of {record.epochs}"
-    if record.precision != record.recipe_precision:
-        yield f"ran in {record.precision}, where the recipe says {record.recipe_precision}"
+    done = "tested" if record.origin == Origin.PUBLISHED else "trained"
     if record.hardware is None:
-        yield "trained on hardware that was not recorded"
+        yield f"{done} on hardware that was not recorded"
     elif record.hardware.kind != "cuda":
-        yield f"trained on a {record.hardware.kind.upper()} ({record.hardware.device}), not on a GPU"
+        yield f"{done} on a {record.hardware.kind.upper()} ({record.hardware.device}), not on a GPU"
     if record.dirty:
         yield f"the code had changes that its commit {record.commit[:10]} lacks"
 

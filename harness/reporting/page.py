@@ -11,12 +11,15 @@ from harness.errors import UserError
 from harness.files import replacing, write_text
 from harness.matrix import Experiment
 from harness.reporting import plots
+from harness.reporting.comparison import comparison_tables
 from harness.reporting.manifest import manifest_json
 from harness.reporting.markdown import escape, result_table, table
 from harness.reporting.protocol import protocol
 from harness.reporting.records import Record, Snapshot, ordered, relative_to, to_json
 from harness.reporting.rows import OtherRun, Row, match
 from harness.reporting.tables import ResultTable, result_tables
+from harness.runs import Origin
+from harness.wording import percent
 
 PAGE, RECORDS, MANIFEST, PLOTS = "README.md", "records.json", "manifest.json", "plots"
 BEGIN = "<!-- harness report: begin; what stands between these two markers is generated -->"
@@ -50,7 +53,7 @@ def write_report(
     """
     snapshot = Snapshot(
         experiment=experiment.name,
-        matrix=_shown(experiment.path),
+        matrix=_shown(experiment.path) + (" --published-checkpoints" if _tests(experiment) else ""),
         run_root=_relative(run_root, output) if run_root else None,
         picture=f"sample{picture.suffix}" if picture else None,
         matplotlib=plots.version(),
@@ -93,8 +96,12 @@ def read_page(output: Path) -> str:
 def render(experiment: Experiment, snapshot: Snapshot, page: str) -> dict[str, str]:
     """Every generated file of the report by its path in the report's folder. page: the README.md as it is."""
     rows, others = match(experiment, snapshot.records)
-    tables = result_tables(experiment, rows, snapshot.run_root)
-    drawn = _plots(rows, tables)
+    tables = (
+        comparison_tables(experiment, rows)
+        if _tests(experiment)
+        else result_tables(experiment, rows, snapshot.run_root)
+    )
+    drawn = _plots(rows, [] if _tests(experiment) else tables)
     text = _page(experiment, snapshot, rows, others, tables, drawn)
     return {
         PAGE: splice(page, text),
@@ -102,6 +109,11 @@ def render(experiment: Experiment, snapshot: Snapshot, page: str) -> dict[str, s
         MANIFEST: manifest_json(experiment.name, rows, snapshot.run_root),
         **{f"{PLOTS}/{name}": svg for name, (_, svg) in drawn.items()},
     }
+
+
+def _tests(experiment: Experiment) -> bool:
+    """Whether its runs test published checkpoints, so that there are no learning curves."""
+    return experiment.origin == Origin.PUBLISHED
 
 
 def splice(page: str, generated: str) -> str:
@@ -153,9 +165,9 @@ def _page(
             lines += [f"![{escape(title)}]({PLOTS}/{name})", ""]
     if snapshot.picture:
         lines += ["## Sample prediction", "", f"![Predicted boxes and masks]({snapshot.picture})", ""]
-    lines += ["## How the numbers were measured", "", *protocol(rows), ""]
+    lines += ["## How the numbers were measured", "", *protocol(rows, tested=_tests(experiment)), ""]
     if others:
-        columns = ("Run", "Seed", "State", "Key", "Why it is in no table")
+        columns = ("Run", "Seed", "State", "box AP", "mask AP", "Key", "Why it is in no table")
         lines += ["## Other runs", "", *table(columns, [_other(other) for other in others]), ""]
     lines += ["## Files", "", *_files(snapshot)]
     return "\n".join(lines) + "\n"
@@ -166,15 +178,16 @@ def _paragraph(text: str) -> list[str]:
 
 
 def _progress(rows: Sequence[Row]) -> str:
-    """Such as "2 runs: 1 finished, 1 queued."."""
-    states = Counter(run.state.lower() if run else "queued" for row in rows for _, run in row.runs)
+    """Such as "2 runs: 1 finished, 1 not started."."""
+    states = Counter(run.state.lower() if run else "not started" for row in rows for _, run in row.runs)
     counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     return f"{states.total()} runs: {counted}."
 
 
 def _other(other: OtherRun) -> list[str]:
     run = other.record
-    return [escape(text) for text in (run.name, str(run.seed), run.state.lower(), run.key, other.why)]
+    scores = [percent(run.metrics.get(f"{kind}_mAP") if run.finished else None) for kind in ("bbox", "segm")]
+    return [escape(text) for text in (run.name, str(run.seed), run.state.lower(), *scores, run.key, other.why)]
 
 
 def _files(snapshot: Snapshot) -> list[str]:

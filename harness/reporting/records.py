@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from harness.errors import UserError
 from harness.files import read_json
 from harness.recipe import Recipe, to_dict
+from harness.runs import Origin
 
 if TYPE_CHECKING:
     import pandas
@@ -66,7 +67,8 @@ class Record:
     started: int  # milliseconds since 1970, UTC
     state: str  # harness.runs.State
     reason: str = ""  # of a failure
-    full: bool  # nothing overridden or shortened, in the recipe's precision
+    origin: str = "trained"  # harness.runs.Origin
+    full: bool  # trained here, nothing overridden or shortened, in the recipe's precision
     shortening: str = ""
     precision: str  # as executed
     recipe_precision: str
@@ -142,6 +144,7 @@ def of_tracked(run: "TrackedRun", history: Mapping[str, Sequence[tuple[int, floa
         started=round(run.start * 1000),
         state=state,
         reason=tags.get("harness.reason", ""),
+        origin=tags.get("harness.origin", Origin.TRAINED.value),
         full=tags["harness.full"] == "true",
         shortening=tags.get("harness.shortening", ""),
         precision=tags["harness.precision"],
@@ -164,7 +167,7 @@ def of_tracked(run: "TrackedRun", history: Mapping[str, Sequence[tuple[int, floa
         commit=tags.get("harness.git_commit", ""),
         dirty=tags.get("harness.git_dirty") == "true",
         evaluation_library=result.get("evaluation_library", ""),
-        annotations={split: tags[f"harness.{split}_digest"] for split in ("train", "val")},
+        annotations={p: tags[key] for p in ("train", "val") if (key := f"harness.{p}_digest") in tags},
         files={role: FileRecord(**file) for role, file in sorted((run.files or {}).items())},
     )
 

@@ -32,14 +32,14 @@ class OtherRun:
 def match(experiment: Experiment, records: Iterable[Record]) -> tuple[list[Row], list[OtherRun]]:
     """The experiment's rows in its order, and the runs that belong to none of them.
 
-    A run fills a row only if name, executed recipe and shortening are what the matrix file says today. Runs of a row
-    whose identity or precision differ are never mixed: those in the recipe's precision go first, then the newest.
+    A run fills a row only if name, executed recipe, precision and shortening are what the matrix file says today: what
+    a CPU ran in bf16 is no FP16 result. Runs of a row whose identity differs are never mixed: the newest go first.
     """
     rows, others = [], []
     candidates: dict[str, list[Record]] = {planned.name: [] for planned in experiment.cells}
     planned_by_name = {planned.name: planned for planned in experiment.cells}
     for record in ordered(records):
-        why = _misfit(planned_by_name.get(record.name), record, experiment.seeds)
+        why = _misfit(planned_by_name.get(record.name), record, experiment)
         if why:
             others.append(OtherRun(record=record, why=why))
         else:
@@ -51,14 +51,18 @@ def match(experiment: Experiment, records: Iterable[Record]) -> tuple[list[Row],
     return rows, sorted(others, key=lambda other: order(other.record))
 
 
-def _misfit(planned: PlannedCell | None, record: Record, seeds: tuple[int, ...]) -> str | None:
+def _misfit(planned: PlannedCell | None, record: Record, experiment: Experiment) -> str | None:
     """Why a record cannot fill the row of its name, or None."""
     if planned is None:
         return "no such cell in the matrix file"
-    if record.seed not in seeds:
+    if record.origin != experiment.origin:
+        return f"{record.origin}, where the rows are {experiment.origin}"
+    if record.seed not in experiment.seeds:
         return f"seed {record.seed} is not in the matrix file"
     if record.shortening != planned.shortening.describe():
         return f"shortening was {record.shortening or 'none'}, is {planned.shortening.describe() or 'none'}"
+    if record.precision != record.recipe_precision:
+        return f"ran in {record.precision}, the recipe says {record.recipe_precision}"
     if record.numerics != NUMERICS:
         return f"made with numerics {record.numerics}, the code is at {NUMERICS}: its results would differ now"
     wanted, executed = to_dict(planned.executed), to_dict(Recipe()) | record.recipe
@@ -79,14 +83,12 @@ def _fill(planned: PlannedCell, records: list[Record], seeds: tuple[int, ...]) -
     return Row(planned=planned, runs=tuple((seed, chosen.get(seed)) for seed in seeds)), others
 
 
-def _preference(record: Record) -> tuple[bool, int, str]:
-    return record.precision == record.recipe_precision, record.started, record.run_id
+def _preference(record: Record) -> tuple[int, str]:
+    return record.started, record.run_id
 
 
 def _left_out(record: Record, first: Record, same_seed: Record | None) -> str | None:
     """Why a record does not stand in a row beside its first choice, or None."""
-    if record.precision != first.precision:
-        return f"ran in {record.precision}, the row's runs in {first.precision}"
     if record.identity != first.identity:
         return "data, weights or numerics differ from the newest run's"
     return f"superseded by run {same_seed.run_id}" if same_seed else None

@@ -52,9 +52,14 @@ def result_tables(experiment: Experiment, rows: Sequence[Row], run_root: str | N
     run_root: the folder that the records' paths start from, as a link from the page. Raises UserError where two rows of
     a table would show the same axis cells.
     """
+    return [_table(title, members, run_root) for title, members in grouped(experiment, rows)]
+
+
+def grouped(experiment: Experiment, rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """Title and rows of each table."""
     by_name = {row.planned.name: row for row in rows}
     tables = experiment.tables or _split(experiment)
-    return [_table(table.title, [by_name[name] for name in table.rows], run_root) for table in tables]
+    return [(table.title, [by_name[name] for name in table.rows]) for table in tables]
 
 
 def _split(experiment: Experiment) -> list[Table]:
@@ -160,6 +165,11 @@ def _memory(row: Row, kind: str) -> list[float]:
 
 def _fps(row: Row, kind: str) -> list[float]:
     return [run.fps for run in row.finished if run.fps is not None and run.hardware and run.hardware.kind == kind]
+
+
+def speed(row: Row) -> str:
+    """Frames a second on the kind of hardware that the row's runs have."""
+    return _mean([run.fps for run in row.finished if run.fps is not None])
 
 
 def _mean(values: list[float]) -> str:

@@ -17,8 +17,9 @@ class Cursor:
     uri: str  # of the store, without credentials
     mirror: str  # name of this folder towards stores: a folder made anew under an old key gets a run of its own
     run_id: str | None = None
+    parent: str = ""  # run id of the experiment's parent run
     declared: bool = False  # params, data sets and config.json are there
-    segments: dict[str, int] = field(default_factory=dict)  # journal rows shipped, by attempt
+    segments: dict[str, int] = field(default_factory=dict)  # rows shipped, by attempt, or attempt/system-NODE
     tags: str = ""  # digest of the tags
     artifacts: dict[str, str] = field(default_factory=dict)  # sha256 by name
     status: str = ""  # MLflow's status, and since when where it is final

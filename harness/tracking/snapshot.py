@@ -5,8 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.files import read_json
-from harness.runs import RunPaths, RunSpec, RunState, State, read_log, read_spec, read_state
-from harness.tracking import fields
+from harness.runs import RunPaths, RunSpec, RunState, State, last_attempt, read_log, read_spec, read_state, segments
+
+STATUS = {
+    State.QUEUED: "SCHEDULED",
+    State.RUNNING: "RUNNING",
+    State.FINISHED: "FINISHED",
+    State.FAILED: "FAILED",
+    State.KILLED: "KILLED",
+}
+"""MLflow's word for a state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,18 +24,34 @@ class Snapshot:
     paths: RunPaths
     spec: RunSpec
     state: RunState
-    segments: dict[str, list[dict[str, Any]]]
+    beginning: bool  # a further attempt has not said yet which rows of those before it count
+    journal: dict[str, list[dict[str, Any]]]  # the rows that count, by attempt, such as 0001
+    system: dict[str, list[dict[str, Any]]]  # by attempt and node, such as 0001/system-0
     result: dict[str, Any] | None
 
     @property
+    def segments(self) -> dict[str, list[dict[str, Any]]]:
+        """All files of rows, in the order of shipping."""
+        return self.journal | self.system
+
+    @property
     def rows(self) -> list[dict[str, Any]]:
-        return [row for rows in self.segments.values() for row in rows]
+        """The journal's rows."""
+        return [row for rows in self.journal.values() for row in rows]
 
     @property
     def env(self) -> dict[str, Any]:
         """env_info of the newest attempt."""
         found = [row["env_info"] for row in self.rows if row.get("mode") == "attempt"]
         return found[-1] if found else {}
+
+    @property
+    def nodes(self) -> dict[int, str]:
+        """The host of each node of the newest attempt that sampled system metrics."""
+        newest = max(self.system, default="").split("/")[0]
+        return {
+            rows[-1]["node"]: rows[-1]["host"] for name, rows in self.system.items() if name.startswith(newest) and rows
+        }
 
     @property
     def start(self) -> float:
@@ -37,21 +61,18 @@ class Snapshot:
     @property
     def end(self) -> float:
         """When the run was last heard of."""
-        return max([self.state.updated, *self._stamps])
+        stamps = [float(row["stamp"]) for rows in self.segments.values() for row in rows if "stamp" in row]
+        return max([self.state.updated, *stamps])
 
     @property
     def last_stamp(self) -> int:
         """Time of the last journal row in milliseconds."""
-        return round(1000 * max(self._stamps, default=self.state.updated))
-
-    @property
-    def _stamps(self) -> list[float]:
-        return [row["stamp"] for row in self.rows if "stamp" in row]
+        return round(1000 * max((row["stamp"] for row in self.rows if "stamp" in row), default=self.state.updated))
 
     @property
     def status(self) -> str:
         """MLflow's status; of a run that has ended also the attempt and the time, as it may go on and end again."""
-        word = fields.STATUS[self.state.state]
+        word = STATUS[self.state.state]
         return f"{word} {self.state.attempt} {self.end}" if self.state.state.ended else word
 
 
@@ -61,12 +82,15 @@ def look(paths: RunPaths) -> Snapshot:
     Raises UserError where it is no run.
     """
     state = read_state(paths)
-    logs = sorted((paths.folder / "attempts").glob("*/log.json"))
+    journal, newest = segments(paths), last_attempt(paths)  # in this order, see `beginning`
+    samples = sorted((paths.folder / "attempts").glob("*/system-*.json"))
     finished = state.state == State.FINISHED
     return Snapshot(
         paths=paths,
         spec=read_spec(paths),
         state=state,
-        segments={log.parent.name: read_log(log) for log in logs},
+        beginning=newest > 1 and f"{newest:04d}" not in journal and not state.state.ended,
+        journal=journal,
+        system={f"{file.parent.name}/{file.stem}": read_log(file) for file in samples},
         result=read_json(paths.result) if finished and paths.result.exists() else None,
     )

@@ -4,7 +4,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from urllib.parse import urlsplit, urlunsplit
 from harness import leases
 from harness.errors import UserError
 from harness.runs import RunSpec
+from harness.tracking.home import require_home
+from harness.tracking.note import Child, experiment_note
 
 SQLITE = "sqlite:///"
 SERVERS = ("http://", "https://", "postgresql", "mysql", "mssql", "databricks")
@@ -20,6 +22,7 @@ SERVERS = ("http://", "https://", "postgresql", "mysql", "mssql", "databricks")
 # MLflow's own tags.
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
+COLOUR = "mlflow.runColor"  # of a run's curves; people may choose another one in MLflow
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # of an experiment: shown with training pages
 
 # Ours.
@@ -78,7 +81,7 @@ def shown_in(text: str, uri: str) -> str:
 class Store:
     """A connection to a tracking store. The first use of a fresh SQLite file creates it.
 
-    Raises StoreError where the store cannot be opened.
+    Raises StoreError where the store cannot be opened, and ForeignStore where it is an SQLite file of another host.
     """
 
     def __init__(self, uri: str) -> None:
@@ -87,8 +90,8 @@ class Store:
         with answering(self.uri):
             self.client = _open(self.uri)
 
-    def experiment_id(self, name: str) -> str:
-        """The id of an MLflow experiment, created on first use.
+    def experiment_id(self, name: str, description: str = "") -> str:
+        """The id of an MLflow experiment, created on first use, then with the description.
 
         Artifacts of an SQLite store lie in mlartifacts/ beside it, those of a server where the server says.
         """
@@ -99,7 +102,8 @@ class Store:
             file = database(self.uri)
             location = (file.parent / "mlartifacts" / name).as_uri() if file else None
             try:
-                return str(self.client.create_experiment(name, artifact_location=location, tags=KIND))
+                tags = KIND | {NOTE: description}
+                return str(self.client.create_experiment(name, artifact_location=location, tags=tags))
             except MlflowException:
                 found = self.client.get_experiment_by_name(name)  # created by another process in between
                 if found is None:
@@ -111,19 +115,15 @@ class Store:
             )
         return str(found.experiment_id)
 
-    def parent_run(self, experiment: str, description: str, cells: Sequence[str] = ()) -> str:
-        """The id of the experiment's parent run, created on first use. `cells`, where given, join its note."""
-        note = "\n".join([description, *(["", "Cells:", "", *(f"- {cell}" for cell in cells)] if cells else [])])
-        parent = self._once(
-            self.experiment_id(experiment),
+    def parent_run(self, experiment: str, description: str) -> str:
+        """The id of the experiment's parent run, created on first use."""
+        return self._once(
+            self.experiment_id(experiment, description),
             {ROLE: "experiment", "harness.experiment": experiment},
             name=experiment,
-            tags={NOTE: note},
+            tags={NOTE: description},
             start=time.time(),
         )
-        if cells:
-            self.client.set_tag(parent, NOTE, note)
-        return parent
 
     def child_run(self, spec: RunSpec, mirror: str, tags: Mapping[str, str], start: float) -> str:
         """The id of the run that mirrors a run folder, created on first use; found by its tags, never by its name."""
@@ -135,11 +135,13 @@ class Store:
             start=start,
         )
 
-    def settle_parent(self, experiment: str, parent: str) -> None:
-        """Give the parent the status that follows from its children: running while one of them is."""
-        where = [self.experiment_id(experiment)]
-        children = pages(self.client.search_runs, where, f"tags.`{PARENT}` = '{parent}'")
+    def settle_parent(self, experiment: str, parent: str, description: str) -> None:
+        """Give the parent what follows from its children: its status (running while one of them is) and its note."""
+        experiment_id = self.experiment_id(experiment)
+        children = self._children(experiment_id, parent)
         statuses = {run.info.status for run in children}
+        table = [Child(run.info.run_name, run.info.status, *_scores(run.data.metrics)) for run in children]
+        self.client.set_tag(parent, NOTE, experiment_note(description, experiment_id, table))
         if statuses & {"RUNNING", "SCHEDULED"}:
             self.client.update_run(parent, status="RUNNING")
             return
@@ -149,26 +151,33 @@ class Store:
     def _once(
         self, experiment_id: str, mark: Mapping[str, str], *, name: str, tags: Mapping[str, str], start: float
     ) -> str:
-        """The oldest run with all tags of `mark`. Of several processes that create it together one wins, and the
+        """The oldest run with all tags of `mark`, created where there is none.
 
-        others delete what they created.
+        Of several processes that create it together, each may see its own first: whoever sees more than one moves the
+        children of the younger ones to the oldest, and deletes them.
         """
-        created = None
         found = self._marked(experiment_id, mark)
         if not found:
-            run = self.client.create_run(
-                experiment_id, start_time=int(start * 1000), tags={**tags, **mark}, run_name=name
-            )
-            created = str(run.info.run_id)
+            self.client.create_run(experiment_id, start_time=int(start * 1000), tags={**tags, **mark}, run_name=name)
             found = self._marked(experiment_id, mark)
-        if created in found[1:]:
-            self.client.delete_run(created)
+        for younger in found[1:]:
+            for child in self._children(experiment_id, younger):
+                self.client.set_tag(child.info.run_id, PARENT, found[0])
+            self.client.delete_run(younger)
         return found[0]
+
+    def _children(self, experiment_id: str, parent: str) -> list[Any]:
+        return pages(self.client.search_runs, [experiment_id], f"tags.`{PARENT}` = '{parent}'")
 
     def _marked(self, experiment_id: str, mark: Mapping[str, str]) -> list[str]:
         condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in mark.items())
         runs = self.client.search_runs([experiment_id], condition)
         return [str(run.info.run_id) for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))]
+
+
+def _scores(metrics: Mapping[str, float]) -> tuple[float | None, float | None]:
+    box, mask = (metrics.get(f"val/{kind}_mAP") for kind in ("bbox", "segm"))
+    return box, mask
 
 
 def pages(search: Any, *arguments: Any) -> list[Any]:
@@ -191,6 +200,7 @@ def _open(uri: str) -> Any:
     file = database(uri)
     if file is None:
         return MlflowClient(tracking_uri=uri)
+    require_home(file)
     turn = file.with_name(f".{file.name}.lease")
     if _has_tables(file) and leases.is_idle(turn):  # in this order: the tables are made under the lease
         return MlflowClient(tracking_uri=uri)

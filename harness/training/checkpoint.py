@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from harness.errors import UserError
 from harness.files import read_json, replacing, sha256, write_json
@@ -26,10 +27,32 @@ class Saved:
     step: int  # iterations completed
 
 
+class Snapshot:
+    """A copy, in host memory, of nested dicts, lists and tensors, that later training steps cannot change.
+
+    Tensors of a CUDA device are on their way when this returns: to pinned memory, in the order of the device's work,
+    so that the host does not wait. Who reads `content` calls `arrived` first, in whatever thread.
+    """
+
+    def __init__(self, content: Any, device: torch.device) -> None:
+        self.content = _copied(content)
+        self._event = None
+        if device.type == "cuda":
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event.record(torch.cuda.current_stream(device))
+
+    def arrived(self) -> Any:
+        """The content, when all of it is there."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self.content
+
+
 def save(folder: Path, content: Mapping[str, Any], *, epoch: int, iteration: int, step: int) -> Saved:
     """Write a checkpoint durably, then name it in latest.json; older ones beyond KEPT are removed.
 
     epoch: epochs completed; iteration: iterations into the next one; step: iterations in all.
+    Raises UserError where the disk does not take it; what was there before is there still.
     """
     name = f"epoch_{epoch}.pth" if iteration == 0 else f"epoch_{epoch}_iter_{iteration}.pth"
     path = folder / name
@@ -40,10 +63,15 @@ def save(folder: Path, content: Mapping[str, Any], *, epoch: int, iteration: int
     history = [entry for entry in _history(folder) if entry["file"] != name]
     entries = [*history, {"file": name, "sha256": digest, "epoch": epoch, "step": step}][-KEPT:]
     write_json(folder / "latest.json", entries, durable=True)
-    for old in folder.glob("epoch_*.pth"):
-        if old.name not in {entry["file"] for entry in entries}:
-            old.unlink()
+    _remove_others(folder, {entry["file"] for entry in entries})
     return Saved(path=path, sha256=digest, epoch=epoch, step=step)
+
+
+def _remove_others(folder: Path, kept: set[str]) -> None:
+    """Older checkpoints, and what killed attempts have left of unfinished ones."""
+    for old in (*folder.glob("epoch_*.pth"), *folder.glob(".*.tmp")):
+        if old.name not in kept:
+            old.unlink(missing_ok=True)
 
 
 def newest(folder: Path) -> Saved | None:
@@ -71,3 +99,15 @@ def load(path: Path) -> dict[str, Any]:
 def _history(folder: Path) -> list[dict[str, Any]]:
     path = folder / "latest.json"
     return list(read_json(path)) if path.exists() else []
+
+
+def _copied(content: Any) -> Any:
+    if isinstance(content, Tensor):
+        if not content.is_cuda:
+            return content.detach().clone()
+        return torch.empty_like(content, device="cpu", pin_memory=True).copy_(content.detach(), non_blocking=True)
+    if isinstance(content, dict):
+        return {key: _copied(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_copied(value) for value in content]
+    return content

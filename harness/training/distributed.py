@@ -14,6 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from harness.errors import UserError
 
+TIMEOUT = timedelta(hours=2)
+"""Of waiting for each other: longer than rank 0 may take to score, as those that hang are watch.py's to end."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranks:
@@ -36,11 +39,7 @@ class Ranks:
 
     def any(self, flag: bool) -> bool:
         """Whether any process says so; all get the same answer. No device is involved."""
-        if self.world == 1:
-            return flag
-        value = torch.tensor([int(flag)])
-        dist.all_reduce(value, op=dist.ReduceOp.MAX, group=_control())
-        return bool(value.item())
+        return bool(self.maximum(flag))
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all processes."""
@@ -50,11 +49,23 @@ class Ranks:
 
     def maximum(self, value: float) -> float:
         """The largest over all processes."""
+        return self.maxima([value])[0]
+
+    def maxima(self, values: list[float]) -> list[float]:
+        """The largest of each value over all processes; all get the same. No device is involved."""
         if self.world == 1:
-            return value
-        tensor = torch.tensor([value], dtype=torch.float64)
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=_control())
-        return float(tensor.item())
+        return [float(value) for value in tensor]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value (plain data), by rank, on all of them. No device is involved."""
+        if self.world == 1:
+            return [value]
+        values = [None] * self.world
+        dist.all_gather_object(values, value, group=_control())
+        return values
 
 
 def find_ranks(environ: Mapping[str, str] | None = None) -> tuple[int, int, int]:
@@ -95,7 +106,7 @@ def start(*, gpu: bool, rendezvous: str | None = None) -> Ranks:
             init_method=rendezvous,
             rank=rank,
             world_size=world,
-            timeout=timedelta(minutes=30),
+            timeout=TIMEOUT,
         )
     return Ranks(rank=rank, world=world, local_rank=local_rank, device=device)
 
@@ -113,7 +124,8 @@ _groups: dict[str, Any] = {}
 def _control() -> Any:
     """A gloo group for decisions on the host, so that they never wait for a device."""
     if "control" not in _groups:
-        _groups["control"] = dist.new_group(backend="gloo") if dist.get_backend() != "gloo" else dist.group.WORLD
+        is_gloo = dist.get_backend() == "gloo"
+        _groups["control"] = dist.group.WORLD if is_gloo else dist.new_group(backend="gloo", timeout=TIMEOUT)
     return _groups["control"]
 
 
@@ -122,7 +134,9 @@ def replicate(model: nn.Module, ranks: Ranks) -> nn.Module:
     if ranks.world == 1:
         return model
     ids = [ranks.local_rank] if ranks.device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+    replica = DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+    replica.broadcast_buffers = False  # share_buffers does it, where it is needed; the argument of that name is leaving
+    return replica
 
 
 def share_buffers(model: nn.Module, ranks: Ranks) -> None:

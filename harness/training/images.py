@@ -50,6 +50,21 @@ class TrainingImages:
             pin_memory=ranks.device.type == "cuda",
         )
 
+    def ids(self, epoch: int, iteration: int, ranks: Ranks) -> list[int]:
+        """The ids of this rank's images in an iteration of an epoch (both counted from 0)."""
+        mine = self._plan(epoch)[iteration, ranks.rank :: ranks.world]
+        return [int(number) for number in self.index.image_ids[self.kept[mine]].ravel()]
+
+    def _plan(self, epoch: int) -> NDArray[np.int64]:
+        return plan_epoch(
+            self.index.landscape()[self.kept],
+            seed=self.seed,
+            epoch=epoch,
+            micro_batch=self.recipe.micro_batch,
+            total_batch=self.recipe.batch,
+            repeats=self.recipe.repeats,
+        )
+
 
 def training_images(spec: RunSpec) -> TrainingImages:
     """The training images of a run.
@@ -57,6 +72,7 @@ def training_images(spec: RunSpec) -> TrainingImages:
     Raises UserError where the annotations are broken, have other classes than the recipe, or leave no image to train.
     """
     recipe = spec.executed
+    assert spec.train is not None
     annotations = Path(spec.train.annotations)
     index = load_index(CocoSplit(images=Path(spec.train.images), annotations=annotations))
     found = len(index.category_ids)

@@ -1,45 +1,79 @@
 """The journal: the append-only log of one attempt, in the published field names, flushed line by line.
 
-One attempt writes one segment and nothing else writes it, so a superseded attempt cannot interleave.
+One attempt writes one segment and nothing else writes it; runs.py says which rows of several attempts count.
 """
 
 import json
 import os
+import sys
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from harness.errors import UserError
+from harness.files import MAKE_ROOM, disk_full, fsync
+from harness.runs import RunPaths, repair_log, row_key
 
 FSYNC_SECONDS = 30.0
 
 
 class Journal:
-    """Appends JSON lines to a segment. A line is handed to the system at once, and to the disk by a timer's thread."""
+    """Appends JSON lines to a segment. A line is handed to the system at once, and to the disk by a timer's thread.
 
-    def __init__(self, path: Path) -> None:
+    known: (mode, step) of rows that earlier attempts have journaled; they are not written again.
+    """
+
+    def __init__(self, path: Path, known: Collection[tuple[str, int]] = ()) -> None:
+        self.path, self.known = path, known
         path.parent.mkdir(parents=True, exist_ok=True)
-        _repair(path)
-        self._file = path.open("a", encoding="utf-8")
+        repair_log(path)
+        self._file = path.open("ab", buffering=0)
+        fsync(path.parent)
+        self._fault: UserError | None = None  # of the timer's thread
         self._done = threading.Event()
         self._timer = threading.Thread(target=self._sync_regularly, name="journal-fsync", daemon=True)
         self._timer.start()
 
     def write(self, row: dict[str, Any]) -> None:
-        """Append one row, stamped with the time (`stamp`, seconds since 1970)."""
-        self._file.write(json.dumps(row | {"stamp": round(time.time(), 3)}) + "\n")
-        self._file.flush()
+        """Append one row, stamped with the time (`stamp`, seconds since 1970), unless it is known.
+
+        Raises UserError where the disk does not take it whole (then it is not there at all), or did not keep an
+        earlier one.
+        """
+        if self._fault:
+            raise self._fault
+        if row_key(row) in self.known:
+            return
+        line = (json.dumps(row | {"stamp": round(time.time(), 3)}) + "\n").encode()
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            self._file.truncate(end)
+            raise self._refused(error) from None
 
     def sync(self) -> None:
-        """Return when all rows are on the disk."""
-        os.fsync(self._file.fileno())
+        """Return when all rows are on the disk.
+
+        Raises UserError where the disk does not take them.
+        """
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._refused(error) from None
 
     def close(self) -> None:
         """Bring everything to the disk and end the timer."""
         self._done.set()
         self._timer.join()
-        self.sync()
-        self._file.close()
+        try:
+            self.sync()
+        finally:
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -51,15 +85,20 @@ class Journal:
 
     def _sync_regularly(self) -> None:
         while not self._done.wait(FSYNC_SECONDS):
-            self.sync()
+            try:
+                self.sync()
+            except UserError as error:
+                self._fault = error
+                return
+
+    def _refused(self, error: OSError) -> UserError:
+        full = disk_full(error)
+        advice = MAKE_ROOM if full else "mend this, then start again"
+        return UserError(f"{self.path}: cannot be written: {full or error.strerror}; {advice}")
 
 
-def _repair(path: Path) -> None:
-    """Cut off a last line that a crash left without its end."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    end = content.rfind(b"\n") + 1
-    if end < len(content):
-        with path.open("r+b") as file:
-            file.truncate(end)
+def repair(paths: RunPaths) -> None:
+    """Take out the lines that crashes or full disks have torn in the segments of a run; each such file is told."""
+    for path in sorted((paths.folder / "attempts").glob("*/log.json")):
+        if repair_log(path):
+            sys.stderr.write(f"{path}: a torn line was taken out\n")

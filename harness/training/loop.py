@@ -1,20 +1,25 @@
 """The training of one run: epochs of iterations, checkpoints, evaluation; stoppable and resumable at any iteration."""
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from harness.evaluation.speed import peak_memory_mb
+from harness.files import read_json
+from harness.imported import minus_published
 from harness.recipe import to_dict
-from harness.runs import merge_log, merged_rows
+from harness.runs import merge_log, row_key, segments
 from harness.training import validation
+from harness.training.agreement import Agreement
 from harness.training.environment import environment
-from harness.training.journal import Journal
+from harness.training.journal import Journal, repair
 from harness.training.progress import TrainingProgress
 from harness.training.session import Training
 from harness.training.step import iterate
+from harness.training.watch import Watch
 
 LOG_INTERVAL = 50
 """Iterations between two log rows; less in short epochs, so that there are LOG_ROWS of them."""
@@ -29,137 +34,190 @@ def train(
     *,
     stop: Callable[[], bool] = lambda: False,
     on_row: Callable[[str], None] = lambda text: None,
+    watch: Watch | None = None,
 ) -> bool:
-    """Train from the present position to the end, or until `stop` says so on any rank (a checkpoint is then written).
+    """Train from the present position to the end, or until `stop` says so on any rank (a checkpoint is then durable).
 
-    on_row gets a line about the progress at every log row. Returns whether the training has come to its end.
-    Raises UserError where the loss is no longer finite or an image cannot be read.
+    on_row gets a line about the progress at every log row; watch is told what this rank does. Returns whether the
+    training has come to its end.
+    Raises UserError where the loss is no longer finite, an image cannot be read, or the disk takes no more.
     """
-    ranks, at = training.ranks, training.position
+    ranks = training.ranks
     name = f"{training.spec.name} seed {training.spec.seed}"
-    stopped = False
     with (
         _journal(training) as journal,
-        TrainingProgress(name, training.total, at.step, shown=ranks.main, on_row=on_row) as shown,
+        TrainingProgress(name, training.total, training.position.step, shown=ranks.main, on_row=on_row) as shown,
+        training.writing,
     ):
-        _validate_if_due(training, journal, shown)
-        while not stopped and training.position.epoch < training.recipe.epochs:
-            _epoch(training, journal, shown, stop)
-            _save(training, journal)
-            stopped = ranks.any(stop())
-            if not stopped:
-                _validate_if_due(training, journal, shown)
+        finished = _Loop(training, journal, shown, stop, watch or Watch()).run()
     if ranks.main:
         merge_log(training.paths)
     ranks.barrier()
-    return not stopped
+    return finished
 
 
 @contextmanager
 def _journal(training: Training) -> Iterator[Journal | None]:
     """This attempt's segment of the journal, with its first row written; None on ranks that record nothing."""
-    spec, ranks = training.spec, training.ranks
-    if not ranks.main:
+    if not training.ranks.main:
         yield None
         return
-    with Journal(training.paths.segment(training.attempt)) as journal:
-        journal.write(
-            {
-                "mode": "attempt",
-                "attempt": training.attempt,
-                "time": time.time(),
-                "step": training.position.step,
-                "env_info": environment(ranks.device, ranks.world),
-                "seed": spec.seed,
-                "exp_name": spec.name,
-                "world": ranks.world,
-                "device": ranks.device.type,
-                "precision": spec.precision,
-                "config": json.dumps(to_dict(training.recipe)),
-            }
-        )
+    repair(training.paths)
+    found = segments(training.paths)
+    known = {key for rows in found.values() for row in rows if (key := row_key(row))}
+    with Journal(training.paths.segment(training.attempt), known) as journal:
+        journal.write(_first_row(training, known) | {"journal": {name: len(rows) for name, rows in found.items()}})
+        journal.sync()
         yield journal
 
 
-def _epoch(training: Training, journal: Journal | None, shown: TrainingProgress, stop: Callable[[], bool]) -> None:
-    """Train to the end of the present epoch, or until stopped."""
-    ranks, at = training.ranks, training.position
-    training.model.train()
-    saved = last = time.monotonic()
-    for micro_batches in training.images.epoch(at.epoch, ranks, start=at.iteration):
-        loaded = time.monotonic()
-        training.set_rate()
-        losses = iterate(
-            training.replica,
-            micro_batches,
-            training.optimizer,
-            training.scaler,
-            precision=training.spec.precision,
-            micro_batches=training.recipe.batch // training.recipe.micro_batch,
-            ranks=ranks,
-        )
-        now = time.monotonic()
-        training.meter.add(losses, seconds=now - last, data_seconds=loaded - last)
-        last = now
-        training.advance()
-        shown.advance()
-        _log_if_due(training, journal, shown)
-        if training.position.iteration == 0:
-            return
-        wish = round(ranks.maximum(STOP if stop() else SAVE if now - saved > CHECKPOINT_SECONDS else 0))
-        if wish == STOP:
-            return
-        if wish == SAVE:
-            _save(training, journal)
-            saved = last = time.monotonic()
-
-
-def _log_if_due(training: Training, journal: Journal | None, shown: TrainingProgress) -> None:
-    at, each = training.position, training.images.iterations
-    if at.iteration and at.iteration % max(1, min(LOG_INTERVAL, each // LOG_ROWS)):
-        return
-    averages = training.meter.read(training.ranks)
-    training.require_finite(averages)
-    row = {
-        "mode": "train",
-        "epoch": at.epoch + bool(at.iteration),
-        "iter": at.iteration or each,
+def _first_row(training: Training, known: set[tuple[str, int]]) -> dict[str, Any]:
+    """What an attempt says of itself: where it goes on, and which iterations it repeats that are journaled already."""
+    spec, ranks, at = training.spec, training.ranks, training.position
+    if training.logged and ("train", training.logged) not in known:
+        sys.stderr.write(f"{training.paths.folder}: the log row of iteration {training.logged} is gone\n")
+    last = max((step for mode, step in known if mode == "train"), default=0)
+    return {
+        "mode": "attempt",
+        "attempt": training.attempt,
+        "time": time.time(),
         "step": at.step,
-        "lr": training.optimizer.param_groups[0]["lr"],
-        "memory": round(training.ranks.maximum(peak_memory_mb(training.ranks.device))),
-        **averages,
+        "replayed": [at.step + 1, last] if last > at.step else None,
+        "env_info": environment(ranks.device, ranks.world),
+        "seed": spec.seed,
+        "exp_name": spec.name,
+        "world": ranks.world,
+        "world_before": training.resumed["world"] if training.resumed else None,
+        "device": ranks.device.type,
+        "precision": spec.precision,
+        "config": json.dumps(to_dict(training.recipe)),
     }
-    _record(training, journal, shown, row)
 
 
-def _record(training: Training, journal: Journal | None, shown: TrainingProgress, row: dict[str, Any]) -> None:
-    if journal is not None:
-        journal.write(row)
-        shown.row(row, training.recipe.epochs)
+class _Loop:
+    """The way from the present position to the end, with what is told on it."""
 
+    def __init__(
+        self,
+        training: Training,
+        journal: Journal | None,
+        shown: TrainingProgress,
+        stop: Callable[[], bool],
+        watch: Watch,
+    ) -> None:
+        self.training, self.ranks = training, training.ranks
+        self.journal, self.shown, self.stop, self.watch = journal, shown, stop, watch
 
-def _save(training: Training, journal: Journal | None) -> None:
-    """Write a checkpoint; the rows before it are on the disk first, as a resumed training does not repeat them."""
-    if journal is not None:
-        journal.sync()
-    training.save()
+    def run(self) -> bool:
+        """Whether the end was reached, and not a stop."""
+        going = self._evaluate_if_due()
+        while going and self.training.position.epoch < self.training.recipe.epochs:
+            self._epoch()
+            self._save()
+            self._settle()
+            going = not self.ranks.any(self.stop()) and self._evaluate_if_due()
+        return going
 
+    def _epoch(self) -> None:
+        """Train to the end of the present epoch, or until stopped."""
+        training, at = self.training, self.training.position
+        training.model.train()
+        agreement = Agreement(self.ranks)
+        saved = last = time.monotonic()
+        self._phase("data")
+        for micro_batches in training.images.epoch(at.epoch, self.ranks, start=at.iteration):
+            loaded = time.monotonic()
+            self._phase("step")
+            training.set_rate()
+            losses = iterate(
+                training.replica,
+                micro_batches,
+                training.optimizer,
+                training.scaler,
+                precision=training.spec.precision,
+                micro_batches=training.recipe.batch // training.recipe.micro_batch,
+                ranks=self.ranks,
+            )
+            training.advance()
+            now = time.monotonic()
+            training.meter.add(losses, step=training.position.step, seconds=now - last, data_seconds=loaded - last)
+            last = now
+            self.shown.advance()
+            self._log_if_due()
+            if training.position.iteration == 0:
+                return
+            wish = agreement.on(STOP if self.stop() else SAVE if now - saved > CHECKPOINT_SECONDS else 0)
+            if wish == STOP:
+                return
+            if training.writing.done:
+                training.settle()  # a failure to write comes to light here
+            if wish == SAVE:
+                self._save()
+                saved = last = time.monotonic()
+            self._phase("data")
 
-def _validate_if_due(training: Training, journal: Journal | None, shown: TrainingProgress) -> None:
-    """Evaluate the checkpoint of a completed epoch, unless an earlier attempt has done so."""
-    at, ranks, paths, saved = training.position, training.ranks, training.paths, training.saved
-    if at.epoch == 0 or at.iteration:
-        return
-    if ranks.any(saved is not None and ranks.main and _is_evaluated(training, saved.sha256)):
-        return
-    rows = validation.detect(training.model, training.validation, ranks)
-    if rows is not None and saved is not None:
+    def _phase(self, name: Any) -> None:
+        self.watch.phase(name, self.training.position.step)
+
+    def _log_if_due(self) -> None:
+        training, at, each = self.training, self.training.position, self.training.images.iterations
+        if at.iteration and at.iteration % max(1, min(LOG_INTERVAL, each // LOG_ROWS)):
+            return
+        self._phase("log")
+        averages = training.read_meter()
+        self.watch.report(self.ranks)
+        row = {
+            "mode": "train",
+            "epoch": at.epoch + bool(at.iteration),
+            "iter": at.iteration or each,
+            "step": at.step,
+            "lr": training.optimizer.param_groups[0]["lr"],
+            "memory": round(self.ranks.maximum(peak_memory_mb(self.ranks.device))),
+            **averages,
+        }
+        self._record(row)
+
+    def _record(self, row: dict[str, Any]) -> None:
+        if self.journal is not None:
+            self.journal.write(row)
+            self.shown.row(row, self.training.recipe.epochs)
+
+    def _save(self) -> None:
+        self._phase("checkpoint")
+        self.training.save(journaled=self.journal.sync if self.journal else lambda: None)
+
+    def _settle(self) -> None:
+        """Go on when the checkpoint is durable."""
+        self._phase("checkpoint" if self.ranks.main else "waiting")
+        self.training.settle()
+        self.ranks.barrier()
+
+    def _evaluate_if_due(self) -> bool:
+        """Evaluate the checkpoint of a completed epoch unless an earlier attempt has; False where stopped meanwhile."""
+        training, at = self.training, self.training.position
+        if at.epoch == 0 or at.iteration or self.ranks.any(self.ranks.main and self._is_evaluated()):
+            return True
+        split = training.validation
+        progress = validation.between_images(split, self.ranks, self.stop, self.watch, step=at.step)
+        try:
+            rows = validation.detect(training.model, split, self.ranks, progress)
+        except validation.Stopped:
+            return False
+        self._phase("scoring" if self.ranks.main else "waiting")
+        if rows is not None:
+            self._score(rows)
+        self.ranks.barrier()
+        return True
+
+    def _score(self, rows: list[dict[str, Any]]) -> None:
+        training, at = self.training, self.training.position
+        assert training.saved is not None
         result = validation.score(
             rows,
             training.validation,
-            detections=paths.detections,
-            evaluation=paths.evaluation,
-            checkpoint=saved,
+            detections=training.paths.detections,
+            evaluation=training.paths.evaluation,
+            checkpoint=training.saved,
         )
         row = {
             "mode": "val",
@@ -168,12 +226,15 @@ def _validate_if_due(training: Training, journal: Journal | None, shown: Trainin
             "step": at.step,
             "lr": training.optimizer.param_groups[0]["lr"],
             **validation.numbers(result),
-            "checkpoint_sha256": saved.sha256,
+            **minus_published(training.paths.folder.parent.parent, training.spec, at.epoch, result.numbers),
+            "checkpoint_sha256": training.saved.sha256,
         }
-        _record(training, journal, shown, row)
-    ranks.barrier()
+        self._record(row)
 
-
-def _is_evaluated(training: Training, checkpoint: str) -> bool:
-    """Whether the journal has the numbers of this very checkpoint."""
-    return any(row.get("checkpoint_sha256") == checkpoint for row in merged_rows(training.paths))
+    def _is_evaluated(self) -> bool:
+        """Whether the evaluation on the disk is of this very checkpoint, and the journal has a row of it."""
+        training, saved = self.training, self.training.saved
+        if saved is None or self.journal is None or ("val", training.position.step) not in self.journal.known:
+            return False
+        evaluation = training.paths.evaluation
+        return evaluation.exists() and bool(read_json(evaluation)["checkpoint_sha256"] == saved.sha256)

@@ -11,6 +11,8 @@ from harness.training.distributed import Ranks
 class Meter:
     """Sums losses on the device and times on the host; reading them is the only synchronisation."""
 
+    first_bad: Tensor | None
+    """The first iteration (counted from 1) after which this rank's loss was not finite; -1: none."""
     names: list[str]
     sums: Tensor | None
     count: int
@@ -18,11 +20,13 @@ class Meter:
     data_seconds: float
 
     def __init__(self) -> None:
+        self.first_bad = None
         self._clear()
 
-    def add(self, values: dict[str, Tensor], *, seconds: float, data_seconds: float) -> None:
-        """Add one iteration: this rank's values (0-d tensors) and its times."""
+    def add(self, values: dict[str, Tensor], *, step: int, seconds: float, data_seconds: float) -> None:
+        """Add iteration `step`: this rank's values (0-d tensors), among them the loss, and its times."""
         self.names = list(values)
+        self._notice(values["loss"], step)
         stacked = torch.stack([value.detach().float() for value in values.values()]).double()
         self.sums = stacked if self.sums is None else self.sums + stacked
         self.count += 1
@@ -56,6 +60,10 @@ class Meter:
         if state["sums"]:
             self.names = list(state["sums"])
             self.sums = torch.tensor(list(state["sums"].values()), dtype=torch.float64, device=ranks.device)
+
+    def _notice(self, loss: Tensor, step: int) -> None:
+        first = torch.full_like(loss, -1, dtype=torch.int64) if self.first_bad is None else self.first_bad
+        self.first_bad = torch.where((first < 0) & ~loss.detach().isfinite(), step, first)
 
     def _clear(self) -> None:
         self.names = []

@@ -48,7 +48,7 @@ def write_outcome(training: Training) -> dict[str, Any]:
         "git": git_commit(),
         "evaluation_library": evaluation["library"],
         "attempts": training.attempt,
-        "files": {name: _file_facts(path) for name, path in files.items()},
+        "files": {name: file_facts(path) for name, path in files.items()},
     }
     write_json(paths.result, result, durable=True)
     return result
@@ -60,6 +60,6 @@ def train_seconds(rows: list[dict[str, Any]]) -> float:
     return float(sum(row["time"] * (step - before) for row, step, before in zip(rows, steps[1:], steps, strict=False)))
 
 
-def _file_facts(path: Path) -> dict[str, Any]:
+def file_facts(path: Path) -> dict[str, Any]:
     """Path, size in bytes and sha256."""
     return {"path": str(path.resolve()), "size": path.stat().st_size, "sha256": sha256(path)}

@@ -1,5 +1,6 @@
 """Repeating the COCO numbers of a checkpoint, or of kept detections without a model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -7,15 +8,18 @@ from typing import Any
 
 import torch
 
+from harness.cell import parse_name
 from harness.data.coco import CocoSplit, load_index
 from harness.errors import UserError
 from harness.evaluation.coco import Evaluation, evaluate
 from harness.evaluation.detections import read_detections
 from harness.files import read_json, sha256
+from harness.published import PublishedRow, published_rows
 from harness.runs import RunPaths, RunSpec, read_spec
 from harness.training import validation
 from harness.training.distributed import Ranks
-from harness.training.restore import restore
+from harness.training.precision import executed_precision
+from harness.training.restore import Restored, restore
 from harness.training.validation import Validation, run_validation
 
 
@@ -30,36 +34,45 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reevaluation:
-    """Numbers computed now, and those recorded."""
+    """Numbers computed now, and those recorded or published."""
 
     evaluation: Evaluation
-    recorded: dict[str, float | None] | None  # of the run in whose folder the file is
-    verdict: Verdict
+    recorded: dict[str, float | None] | None = None  # of the run in whose folder the file is
+    verdict: Verdict = Verdict.UNKNOWN
+    precision: str = ""  # in which a checkpoint was tested
+    published: PublishedRow | None = None  # of a checkpoint that is of a published cell, and of no run here
+    doubts: tuple[str, ...] = ()  # see Restored
 
 
 def reevaluate(
-    file: Path, *, annotations: Path | None = None, images: Path | None = None, cell: str | None = None
+    file: Path,
+    *,
+    annotations: Path | None = None,
+    images: Path | None = None,
+    cell: str | None = None,
+    find_split: Callable[[str], CocoSplit] | None = None,
 ) -> Reevaluation:
     """Evaluate a checkpoint (.pth) or a detections file, and compare with what its run recorded of it.
 
     annotations (and for a checkpoint images): where the file is not in a run's folder, or to test on another split,
-    with which no record is compared. cell: see restore.
+    with which no record is compared. find_split: gives the validation split of a data set's name, for a checkpoint
+    that is in no run's folder and for which neither is named. cell: see restore.
     Raises UserError where something is missing or broken.
     """
     if not file.is_file():
         raise UserError(f"{file}: no such file; name a checkpoint (.pth) or detections (.json, .json.gz)")
     spec, paths = _run_of(file)
     if file.suffix == ".pth":
-        result = _from_checkpoint(file, spec, annotations, images, cell)
+        result = _from_checkpoint(file, spec, annotations, images, cell, find_split)
     else:
-        result = _from_detections(file, spec, annotations)
+        result = Reevaluation(evaluation=_from_detections(file, spec, annotations))
     if paths is None or annotations is not None or not paths.evaluation.exists():
-        return Reevaluation(evaluation=result, recorded=None, verdict=Verdict.UNKNOWN)
+        return result
     record = read_json(paths.evaluation)
-    verdict = Verdict.EQUAL if record["numbers"] == result.numbers else Verdict.DIFFERENT
+    verdict = Verdict.EQUAL if record["numbers"] == result.evaluation.numbers else Verdict.DIFFERENT
     if sha256(file) not in (record["checkpoint_sha256"], record["detections_sha256"]):
         verdict = Verdict.ALTERED
-    return Reevaluation(evaluation=result, recorded=record["numbers"], verdict=verdict)
+    return replace(result, recorded=record["numbers"], verdict=verdict, published=None)
 
 
 def _run_of(file: Path) -> tuple[RunSpec | None, RunPaths | None]:
@@ -81,24 +94,53 @@ def _from_detections(file: Path, spec: RunSpec | None, annotations: Path | None)
 
 
 def _from_checkpoint(
-    file: Path, spec: RunSpec | None, annotations: Path | None, images: Path | None, cell: str | None
-) -> Evaluation:
+    file: Path,
+    spec: RunSpec | None,
+    annotations: Path | None,
+    images: Path | None,
+    cell: str | None,
+    find_split: Callable[[str], CocoSplit] | None,
+) -> Reevaluation:
     restored = restore(file, cell=cell)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if annotations is not None and images is not None:
-        split = Validation(
-            index=load_index(CocoSplit(images=images, annotations=annotations)),
-            images=images,
-            annotations=annotations,
-            recipe=restored.recipe,
-            precision=str(restored.meta.get("precision", "fp32")),
-        )
-    elif spec is not None and annotations is None and images is None:
+        split = checkpoint_validation(restored, CocoSplit(images=images, annotations=annotations), device)
+    elif annotations is not None or images is not None or (spec is None and find_split is None):
+        raise UserError(f"{file}: name both --annotations FILE and --images FOLDER, to say what to test it on")
+    elif spec is not None:
         split = replace(run_validation(spec), recipe=restored.recipe)
     else:
-        raise UserError(f"{file}: name both --annotations FILE and --images FOLDER, to say what to test it on")
+        assert find_split is not None
+        split = checkpoint_validation(restored, find_split(restored.recipe.dataset), device)
+    require_classes(restored, split, file)
+    rows: list[dict[str, Any]] | None = validation.detect(restored.model.to(device), split, Ranks(device=device))
+    evaluation = evaluate(split.annotations, rows or [], image_ids=split.image_ids)
+    published = published_rows().get(restored.cell) if _is_the_cells(restored, cell) else None
+    return Reevaluation(evaluation=evaluation, precision=split.precision, published=published, doubts=restored.doubts)
+
+
+def checkpoint_validation(restored: Restored, split: CocoSplit, device: torch.device) -> Validation:
+    """A split, to be tested as the checkpoint's recipe says, in the precision that its training had or the device has.
+
+    Raises UserError where the annotations are missing or broken.
+    """
+    precision = str(restored.meta.get("precision", restored.recipe.precision))
+    return Validation(
+        index=load_index(split),
+        images=split.images,
+        annotations=split.annotations,
+        recipe=restored.recipe,
+        precision=executed_precision(precision, device.type),
+    )
+
+
+def require_classes(restored: Restored, split: Validation, file: Path) -> None:
+    """Raise UserError where the checkpoint knows another number of classes than the annotations."""
     classes, categories = restored.recipe.num_classes, len(split.index.category_ids)
     if classes != categories:
         raise UserError(f"{file}: finds {classes} classes, but {split.annotations} has {categories} categories")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows: list[dict[str, Any]] | None = validation.detect(restored.model.to(device), split, Ranks(device=device))
-    return evaluate(split.annotations, rows or [], image_ids=split.image_ids)
+
+
+def _is_the_cells(restored: Restored, cell: str | None) -> bool:
+    """Whether the result may be held against the published one: the user says so, or the recipe is the published."""
+    return cell is not None or ("+" not in restored.cell and restored.recipe == parse_name(restored.cell).recipe())

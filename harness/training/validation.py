@@ -15,9 +15,11 @@ from harness.evaluation.speed import Speed, measure_fps
 from harness.files import write_json
 from harness.recipe import Recipe
 from harness.runs import RunSpec
+from harness.training.agreement import Agreement
 from harness.training.checkpoint import Saved
 from harness.training.distributed import Ranks
 from harness.training.precision import autocast
+from harness.training.watch import Watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +74,37 @@ def run_validation(spec: RunSpec) -> Validation:
     )
 
 
+class Stopped(Exception):
+    """All ranks have agreed to leave a test."""
+
+
+def between_images(
+    validation: Validation, ranks: Ranks, stop: Callable[[], bool], watch: Watch, *, step: int = 0
+) -> Callable[[int], None]:
+    """The `progress` of a test that can be stopped: the ranks agree on it, for as many images as each of them has.
+
+    It raises Stopped, in all ranks after the same image, when `stop` said so in any.
+    """
+    count = len(validation.image_ids)
+    agreement, shared = Agreement(ranks), count // ranks.world
+    own = len(range(count)[ranks.rank :: ranks.world])
+    watch.phase("evaluation" if own else "waiting", step)
+
+    def progress(done: int) -> None:
+        watch.phase("evaluation" if done < own else "waiting", step, done)
+        if done <= shared and agreement.on(int(stop())):
+            raise Stopped
+
+    return progress
+
+
 def detect(
     model: MaskRCNN, validation: Validation, ranks: Ranks, progress: Callable[[int], object] | None = None
 ) -> list[dict[str, Any]] | None:
-    """COCO rows of all images, on rank 0; None on the others."""
+    """COCO rows of all images, on rank 0; None on the others.
+
+    progress: called after each of this rank's images with their number so far; what it raises ends the testing.
+    """
     rows = predict_split(
         model,
         validation.samples(ranks),

@@ -38,6 +38,12 @@ WORDS = [
     ("evaluate", "none.pth"), ("evaluate", "folder"), ("evaluate", "text.pth"), ("evaluate", "text.json"),
     ("evaluate", "text.json", "--annotations", "none.json"),
     ("predict", "none.pth", "photo.jpg"), ("predict", "text.pth", "photo.jpg"), ("predict", "folder", "photo.jpg"),
+    ("evaluate", "text.pth", "--cell", "mask_rcnn_r50_fpn_1x_coco"), ("evaluate", "none.pth", "--cell", "x"),
+    ("publish", "folder"), ("publish", "none/run"), ("publish", CELL), ("publish", "mask_rcnn"),
+    ("submit", "zoo", "--published-checkpoints"), ("submit", "tiny.yaml", "--published-checkpoints"),
+    ("report", "zoo", "--published-checkpoints"), ("fetch", "tiny.yaml", "--published-checkpoints"),
+    ("import", "none.json", "--cell", CELL), ("import", "text.json", "--cell", CELL),
+    ("import", "text.json", "--cell", "x"), ("report", "tiny.yaml", "--source", "published"),
     ("report", "none.yaml"), ("report", "tiny.yaml", "--check", "--output", "folder"),
     ("data", "check", "nowhere"), ("data", "check", "folder"), ("data", "shapes", "folder/../tiny.yaml"),
 ]  # fmt: skip

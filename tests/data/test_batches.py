@@ -1,5 +1,6 @@
 """The order of an epoch and its batches: hand-worked plans; the same bytes from any number of processes and workers."""
 
+import math
 import multiprocessing
 from collections import Counter
 from pathlib import Path
@@ -8,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from harness.data.batches import plan_epoch, random_for, training_batches
+from harness.data.batches import collate, plan_epoch, random_for, training_batches
 from harness.data.coco import CocoIndex, CocoSplit, load_index, train_filter
-from harness.data.transforms import Augmentation
+from harness.data.transforms import Augmentation, Sample
+from harness.detection.mask_targets import bitmap_targets
 from harness.errors import UserError
 from harness.structures import Batch, Polygons
 
@@ -58,6 +62,26 @@ def test_iterations_of_a_set_as_large_as_coco_train2017() -> None:
     assert plan_epoch(landscape, seed=0, epoch=0).shape == (7330, 8, 2)
     # Three times: 258,534 = 16 * 16,158 + 6 and 93,264 = 16 * 5829: 21,988, not 3 * 7330 = 21,990.
     assert len(plan_epoch(landscape, seed=0, epoch=0, repeats=3)) == 16_159 + 5_829
+
+
+@given(st.integers(0, 70), st.integers(1, 70), st.integers(1, 4), st.integers(1, 8), st.integers(1, 3))
+def test_the_length_of_an_epoch_is_that_of_the_published_sampler(
+    portraits: int, landscapes: int, samples_per_gpu: int, gpus: int, repeats: int
+) -> None:
+    """DistributedGroupSampler: each group holds ceil(size / samples_per_gpu / gpus) * samples_per_gpu images a GPU."""
+    of_a_gpu = sum(
+        math.ceil(size * repeats / samples_per_gpu / gpus) * samples_per_gpu for size in (portraits, landscapes)
+    )
+    plan = plan_epoch(
+        np.arange(portraits + landscapes) < landscapes,
+        seed=1,
+        epoch=0,
+        micro_batch=samples_per_gpu,
+        total_batch=samples_per_gpu * gpus,
+        repeats=repeats,
+    )
+    assert plan.shape == (of_a_gpu // samples_per_gpu, gpus, samples_per_gpu)
+    assert min(Counter(plan.reshape(-1).tolist()).values()) >= repeats
 
 
 def test_micro_batches_are_of_one_aspect_and_cover_their_group() -> None:
@@ -187,3 +211,53 @@ def test_an_unreadable_image_is_one_line(tmp_path: Path, workers: int) -> None:
     write_images(split, [value["images"][1] | {"width": 40}])
     with pytest.raises(UserError, match=r"2.png: is 40 x 40, the annotations say 48 x 40; `harness data check`"):
         _batches((index, split), workers=workers, total_batch=2)
+
+
+def test_mask_targets_do_not_depend_on_the_other_image_of_the_batch() -> None:
+    """An image of 64 x 64 needs no padding of its own, so that RoIAlign repeats its edges; in a larger batch too."""
+    random = np.random.default_rng(0)
+    samples = [_noise(random, height, width) for height, width in ((64, 64), (70, 96), (64, 50))]
+    augmentation = _augmentation()
+    seeds = torch.zeros(3, dtype=torch.int64)
+    together = collate(samples, seeds, augmentation).masks
+    assert isinstance(together, torch.Tensor) and together.shape == (3, 2, 96, 96)
+    for place, sample in enumerate(samples):
+        alone = collate([sample], seeds[:1], augmentation).masks
+        assert isinstance(alone, torch.Tensor)
+        height, width = sample.image.shape[:2]
+        low = torch.tensor(random.uniform(0, 0.8, (200, 2)) * [width, height])
+        high = torch.tensor([width, height]) - low * torch.tensor(random.integers(0, 2, (200, 2))) * 0.2
+        boxes = torch.cat([low, torch.maximum(high, low + 1)], dim=1).float()
+        assert (boxes[:, 2] == width).any() and (boxes[:, 3] == height).any()
+        slots, images = torch.arange(200) % 2, torch.full((200,), place)
+        expected = bitmap_targets(alone, boxes=boxes, images=torch.zeros_like(slots), slots=slots, size=28)
+        found = bitmap_targets(together, boxes=boxes, images=images, slots=slots, size=28)
+        assert torch.equal(found, expected)
+
+
+def _noise(random: np.random.Generator, height: int, width: int) -> Sample:
+    """Two objects of noise all over an image."""
+    return Sample(
+        image=np.zeros((height, width, 3), np.uint8),
+        boxes=np.tile(np.array([0, 0, width, height], np.float32), (2, 1)),
+        labels=np.zeros(2, np.int64),
+        bitmaps=[random.integers(0, 2, (height, width), np.uint8) for _ in range(2)],
+        polygons=[],
+    )
+
+
+@pytest.mark.parametrize("mask_format", ["bitmap", "polygon"])
+def test_images_of_crowds_alone_make_a_batch_without_slots(tmp_path: Path, mask_format: Any) -> None:
+    value = many(landscapes=5, portraits=0)
+    for annotation in value["annotations"]:
+        annotation["iscrowd"] = int(annotation["image_id"] > 1)
+    split = write_split(tmp_path, value)
+    write_images(split, value["images"])
+    index = load_index(split)
+    steps = list(
+        training_batches(
+            index, split.images, train_filter(index), _augmentation(mask_format), seed=0, epoch=0, total_batch=2
+        )
+    )
+    assert len(steps) == 3  # five images, one of them twice
+    assert sorted(batch.labels.shape[1] for (batch,) in steps)[0] == 0

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.data.coco import CocoIndex, CocoSplit, annotations_digest, load_index, train_filter
+from harness.data.coco import CocoIndex, CocoSplit, load_index, train_filter
 from harness.data.masks import bitmap
 from harness.errors import UserError
 
@@ -61,7 +61,21 @@ def test_which_annotations_train(tmp_path: Path, change: dict[str, Any], kept: b
     value["annotations"][1].update(change)
     index = _index(tmp_path, value)
     assert len(index.ground_truth(0).labels) == int(kept)
-    assert train_filter(index).tolist() == ([0, 1] if kept else [1])
+    assert train_filter(index).tolist() == [0, 1]  # of image 0 nothing may be left to learn: it is kept all the same
+
+
+def test_images_without_any_annotation_do_not_train(tmp_path: Path) -> None:
+    value = content()
+    del value["annotations"][1]
+    assert train_filter(_index(tmp_path, value)).tolist() == [1]
+
+
+def test_crowds_alone_are_nothing_to_train_on(tmp_path: Path) -> None:
+    value = content()
+    for annotation in value["annotations"]:
+        annotation["iscrowd"] = 1
+    with pytest.raises(UserError, match="of 3 images, 0 have a usable annotation"):
+        train_filter(_index(tmp_path, value))
 
 
 def test_small_images_do_not_train(tmp_path: Path) -> None:
@@ -140,17 +154,3 @@ def test_counts_of_real_photos(shared: Path, split: str) -> None:
     assert len(index.category_names) == 80 and index.category_names[0] == "person"
     assert len(train_filter(index)) == stats["images"] - stats["images_without_annotations"]
     assert index.valid.sum() == stats["instances"] - stats["crowd_rle"]
-
-
-def test_digest_is_remembered_until_the_file_changes(tmp_path: Path) -> None:
-    path, cache = tmp_path / "a.json", tmp_path / "cache"
-    path.write_text("abc")
-    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2's example
-    assert annotations_digest(path, cache) == abc
-    (remembered,) = cache.iterdir()
-    remembered.write_text("remembered")
-    assert annotations_digest(path, cache) == "remembered"
-    path.write_text("abcd")
-    assert annotations_digest(path, cache) not in (abc, "remembered")
-    with pytest.raises(UserError, match="No such file"):
-        annotations_digest(tmp_path / "missing.json", cache)

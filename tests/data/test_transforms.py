@@ -1,8 +1,10 @@
 """Preparing images: the oracle's pixels and numbers, and hand-worked boxes and polygons."""
 
 import functools
+import io
 import json
 import lzma
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as rle_api
 
+from harness.cell import parse_name
 from harness.data.coco import GroundTruth
 from harness.data.transforms import (
     Augmentation,
@@ -27,6 +30,7 @@ from harness.data.transforms import (
     resize,
 )
 from harness.errors import UserError
+from harness.training.build import build_augmentation
 
 PLAIN = Augmentation(
     scales=((60, 40),),
@@ -47,8 +51,8 @@ TRUTH = GroundTruth(
 
 @functools.cache
 def _oracle(shared: Path, name: str) -> Any:
-    with lzma.open(shared / f"reference/oracle/unit/{name}.pt.xz") as file:
-        return torch.load(file, weights_only=True)
+    packed = (shared / f"reference/oracle/unit/{name}.pt.xz").read_bytes()
+    return torch.load(io.BytesIO(lzma.decompress(packed)), weights_only=True)
 
 
 def _random() -> np.random.Generator:
@@ -82,20 +86,24 @@ def test_pixels_of_the_oracle(shared: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "order", "mean", "std"),
-    [
-        ("mask_rcnn_r50_fpn_1x_coco", "rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-        ("mask_rcnn_r50_caffe_fpn_1x_coco", "bgr", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0)),
-        ("mask_rcnn_x101_32x8d_fpn_1x_coco", "bgr", (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)),
-    ],
+    "cell", ["mask_rcnn_r50_fpn_1x_coco", "mask_rcnn_r50_caffe_fpn_1x_coco", "mask_rcnn_x101_32x8d_fpn_1x_coco"]
 )
-def test_the_three_normalisations_of_the_oracle(shared: Path, recipe: str, order: Any, mean: Any, std: Any) -> None:
-    oracle = _oracle(shared, "preprocess")
+def test_the_three_normalisations_of_the_oracle(shared: Path, cell: str) -> None:
+    oracle, recipe = _oracle(shared, "preprocess"), parse_name(cell).recipe()
+    expected = oracle["normalised"][cell]
+    assert torch.equal(torch.tensor(recipe.pixel_mean), torch.tensor(expected["mean"]))
+    assert torch.equal(torch.tensor(recipe.pixel_std), torch.tensor(expected["std"]))
+    assert recipe.channel_order == ("rgb" if expected["channel_conversion"] else "bgr")
     height, width = oracle["crop_hw"]
     out = torch.zeros(3, 64, 64)
-    crop = oracle["bgr"].numpy()[:height, :width]
-    normalise(crop, out[:, :height, :width], channel_order=order, mean=mean, std=std)
-    assert torch.equal(out[None], oracle["normalised"][recipe]["out"])
+    normalise(
+        oracle["bgr"].numpy()[:height, :width],
+        out[:, :height, :width],
+        channel_order=recipe.channel_order,
+        mean=recipe.pixel_mean,
+        std=recipe.pixel_std,
+    )
+    assert torch.equal(out[None], expected["out"])
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -130,6 +138,22 @@ def test_flipped_boxes_and_polygons_by_hand() -> None:
     assert (sample.image[:, -1] == 200).all() and (sample.image[:, 0] == 0).all()
 
 
+def test_boxes_are_clipped_before_they_are_mirrored() -> None:
+    # Twice the size makes 60 x 40: (-4, 2, 70, 50) is clipped to (0, 2, 60, 40), (50, -6, 64, 8) to (50, 0, 60, 8),
+    # which lies at 0 .. 10 from the right. Polygons are not clipped: 35 becomes 70, and 60 - 70 = -10.
+    truth = GroundTruth(
+        boxes=np.array([[-2, 1, 35, 25], [25, -3, 32, 4]], np.float32),
+        labels=np.array([0, 0]),
+        segmentations=[[np.array([-2.0, 1, 35, 1, 35, 25])], [np.array([25.0, -3, 32, -3, 32, 4])]],
+    )
+    image = np.zeros((20, 30, 3), np.uint8)
+    straight = augment(image, truth, PLAIN, _random())
+    assert straight.boxes.tolist() == [[0, 2, 60, 40], [50, 0, 60, 8]]
+    flipped = augment(image, truth, replace(PLAIN, flip_probability=1.0), _random())
+    assert flipped.boxes.tolist() == [[0, 2, 60, 40], [0, 0, 10, 8]]
+    assert flipped.polygons[0][0].tolist() == [64, 2, -10, 2, -10, 50]
+
+
 def test_width_and_height_have_their_own_factors() -> None:
     # 30 x 21 to (60, 40): factor 40 / 21, so 57 x 40, and x times 57 / 30 = 1.9, y times 40 / 21.
     sample = augment(np.zeros((21, 30, 3), np.uint8), replace(TRUTH, segmentations=[]), PLAIN, _random())
@@ -149,12 +173,30 @@ def test_rle_in_both_mask_formats() -> None:
     assert {tuple(point) for point in part.reshape(-1, 2)} == {(20, 4), (52, 4), (52, 16), (20, 16)}
 
 
-def test_scales_are_drawn_from_the_whole_range() -> None:
+@pytest.mark.parametrize(
+    ("cell", "choices", "limit"),
+    [
+        # A chi-square exceeds its limit once in a thousand: 20.5 with 5 degrees of freedom, 220.0 with 160.
+        ("mask_rcnn_x101_32x8d_fpn_mstrain-poly_1x_coco", [640, 672, 704, 736, 768, 800], 20.5),
+        ("mask_rcnn_x101_32x8d_fpn_mstrain-poly_3x_coco", list(range(640, 801)), 220.0),
+    ],
+)
+def test_scales_are_drawn_uniformly(cell: str, choices: list[int], limit: float) -> None:
+    """As published: one of six short sides, or any whole one from 640 to 800, both included; the long side stays."""
+    augmentation, random = build_augmentation(parse_name(cell).recipe()), _random()
+    drawn = [choose_scale(augmentation, random) for _ in range(16_100)]
+    assert {long for long, _ in drawn} == {1333}
+    counts = Counter(short for _, short in drawn)
+    assert sorted(counts) == choices
+    expected = len(drawn) / len(choices)
+    assert sum((count - expected) ** 2 / expected for count in counts.values()) < limit
+
+
+def test_the_range_may_be_of_both_sides_in_any_order() -> None:
+    ranged = replace(PLAIN, scales=((12, 20), (10, 22)), multiscale_mode="range")  # long 20..22, short 10..12
     random = _random()
-    value = replace(PLAIN, scales=((1333, 640), (1333, 672), (1333, 704)), multiscale_mode="value")
-    assert {choose_scale(value, random) for _ in range(100)} == set(value.scales)
-    ranged = replace(PLAIN, scales=((1333, 640), (1333, 650)), multiscale_mode="range")
-    assert {choose_scale(ranged, random) for _ in range(300)} == {(1333, short) for short in range(640, 651)}
+    expected = {(long, short) for long in (20, 21, 22) for short in (10, 11, 12)}
+    assert {choose_scale(ranged, random) for _ in range(300)} == expected
 
 
 def test_flip_probability() -> None:

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from torch import Tensor
 
+from harness.detection import inference
 from harness.detection.inference import Instances, select_instances, suppress_by_class
 
 
@@ -49,6 +51,22 @@ def test_frames_agree_but_for_rounding() -> None:
     torch.testing.assert_close(original.original, resized.original)
     torch.testing.assert_close(original.resized, resized.resized)
     assert len(original.scores) == 3
+
+
+@pytest.mark.parametrize(("frame", "divisor"), [("original", 2), ("resized", 1)])
+def test_boxes_are_compared_in_the_frame_asked_for(monkeypatch: pytest.MonkeyPatch, frame: str, divisor: int) -> None:
+    """Overlaps are the same in both; what differs is the rounding, and the offsets between classes."""
+    compared = []
+
+    def spy(boxes: Tensor, scores: Tensor, labels: Tensor, *, iou: float) -> Tensor:
+        compared.append(boxes)
+        return suppress_by_class(boxes, scores, labels, iou=iou)
+
+    monkeypatch.setattr(inference, "suppress_by_class", spy)
+    box = [10.0, 20, 50, 60]
+    found = select([[0.9, 0.1]], [box], nms_frame=frame, score_threshold=0.5)
+    assert compared[0].tolist() == [[value / divisor for value in box]]
+    assert (found.resized.tolist(), found.original.tolist()) == ([box], [[value / 2 for value in box]])
 
 
 def test_offsets_are_rounded_to_float32_as_in_the_recipes() -> None:

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.detection.mask_rcnn import MaskRCNN
 from harness.detection.rpn import Proposals
-from harness.structures import Batch
+from harness.structures import Batch, Polygons
 
 LOSSES = ["loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "acc", "loss_bbox", "loss_mask", "loss"]
 OBJECTS = [[(10.0, 12, 60, 70), (50.0, 5, 120, 50)], [(5.0, 5, 50, 60)]]
@@ -152,6 +152,15 @@ def test_extremes_are_finite(
 
 
 @pytest.mark.parametrize("compact", [True, False])
+def test_a_batch_without_slots_or_edges(small_model: Small, make_batch: Make, compact: bool) -> None:
+    """As it is collated of images with crowds alone."""
+    model = small_model(rpn={"compact": compact}, roi={"compact": compact})
+    edges, parts = torch.zeros(2, 0, 0, 4, dtype=torch.float64), torch.zeros(2, 0, 0, dtype=torch.int64)
+    losses, _ = step(model, replace(make_batch([[], []]), masks=Polygons(edges=edges, parts=parts)))
+    assert all(torch.isfinite(value) for value in losses.values()), losses
+
+
+@pytest.mark.parametrize("compact", [True, False])
 def test_no_proposals_at_all(small_model: Small, make_batch: Make, compact: bool) -> None:
     model = small_model(roi={"compact": compact, "add_gt": False})
     losses = model.train()(make_batch(OBJECTS), proposals=Proposals.of([torch.zeros(1, 4), torch.zeros(0, 4)]))
@@ -171,6 +180,38 @@ def test_losses_and_boxes_stay_float32_under_autocast(small_model: Small, make_b
     losses["loss"].backward()
     for name in ("loss_rpn_cls", "loss_cls", "loss_mask"):
         assert losses[name].item() == pytest.approx(exact[name].item(), rel=0.05)
+
+
+class Precisions(TorchDispatchMode):
+    """Which floating-point types each operation is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[str, set[torch.dtype]] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        floats = {value.dtype for value in args if isinstance(value, Tensor) and value.is_floating_point()}
+        self.seen.setdefault(function.overloadpacket.__name__, set()).update(floats)
+        return function(*args, **(kwargs or {}))
+
+
+LAYERS = {"convolution", "conv2d", "conv_transpose2d", "addmm", "linear", "relu", "relu_", "upsample_nearest2d"}
+LAYERS |= {"max_pool2d", "max_pool2d_with_indices", "add"}  # FPN's addition
+MOVES = {"to", "_to_copy", "detach", "view", "_unsafe_view", "reshape", "flatten", "clone", "t", "permute", "gather"}
+MOVES |= {"index", "squeeze"}
+
+
+@pytest.mark.parametrize("polygons", [False, True])
+def test_autocast_reaches_layers_and_nothing_else(small_model: Small, make_batch: Make, polygons: bool) -> None:
+    """Scores, boxes, pooling, suppression and losses are computed in float32."""
+    model, batch = small_model(score_threshold=0.2), make_batch(OBJECTS, polygons=polygons)
+    for run in (lambda: model.train()(batch), lambda: detect(model, batch.images, batch.sizes)):
+        with torch.autocast("cpu", dtype=torch.bfloat16), Precisions() as precisions:
+            run()
+        low = {name for name, seen in precisions.seen.items() if torch.bfloat16 in seen}
+        assert low <= LAYERS | MOVES
+        assert len(low & LAYERS) >= 5
+        assert precisions.seen["nms"] == precisions.seen["roi_align"] == {torch.float32}
 
 
 def detect(model: MaskRCNN, images: Tensor, sizes: Tensor) -> Any:

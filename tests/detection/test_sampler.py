@@ -59,6 +59,11 @@ def test_the_choice_is_uniform() -> None:
     expected = 2 * draws / 20
     # Without replacement the counts vary less, by 18 / 19.
     assert ((counts - expected) ** 2 / expected).sum() * 19 / 18 < 43.8
+    # 6 of 30 negatives: 29 degrees of freedom exceed 58.3 once in a thousand, and vary less by 24 / 29.
+    chosen = samples.indices[samples.valid & ~samples.positive] - 20
+    counts = torch.bincount(chosen, minlength=30).double()
+    assert counts.sum() == 6 * draws
+    assert ((counts - draws / 5) ** 2 / (draws / 5)).sum() * 29 / 24 < 58.3
     pairs = samples.indices[:, :2] @ torch.tensor([20, 1])
     counts = torch.bincount(pairs)[torch.bincount(pairs) > 0].double()
     assert len(counts) == 190

@@ -145,25 +145,35 @@ def test_missing_message_names_file_folders_and_command(tmp_path: Path, torch_ho
     assert "\n" not in message
 
 
-def test_older_file_stands_in(tmp_path: Path, torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_file_counts_once_its_tensors_are_proven_equal(
+    tmp_path: Path, torch_home: Path, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torchvision's earlier file: other bytes, the same tensors; only the present file can tell."""
     older = save(torch_home, stem(), name="resnet50", legacy=True)
-    monkeypatch.setitem(SOURCES, R50, replace(SOURCES[R50], aliases=(older.name,)))
+    present = save(tmp_path / "host", stem() | {"bn1.num_batches_tracked": torch.tensor(0)}, name="resnet50")
+    publish(monkeypatch, present, older)
+    assert find(R50, tmp_path) is None
+    message = missing_message(R50, tmp_path)
+    proof = tmp_path / "weights" / f"{present.name}.tensors"
+    assert message.endswith(f"({older} may hold other tensors: {proof}, which would tell, is missing)")
+    path = fetch(R50, tmp_path, url=f"{host}/{present.name}")
+    assert (path, find(R50, tmp_path)) == (tmp_path / "weights" / present.name, path)
+    path.unlink()  # as on another machine, to which only the note was brought
+    assert proof.read_text() == f"{tensor_digest(stem())}\n"
     assert find(R50, tmp_path) == older
     assert fetch(R50, tmp_path) == older
-    older.write_bytes(older.read_bytes() + b"damaged")
-    with pytest.raises(UserError, match=rf"{older.name}: sha256 \w+, expected {older.stem[-8:]}"):
-        find(R50, tmp_path)
 
 
-def test_older_file_beside_the_present_one(tmp_path: Path, torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    present = save(tmp_path / "weights", stem() | {"bn1.num_batches_tracked": torch.tensor(0)}, name="resnet50")
-    older = save(torch_home, stem(), name="resnet50", legacy=True)
+def test_an_older_file_of_other_tensors_never_counts(
+    tmp_path: Path, torch_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    present = save(tmp_path / "weights", stem(), name="resnet50")
+    older = save(torch_home, stem(0.25), name="resnet50", legacy=True)
     publish(monkeypatch, present, older)
     assert fetch(R50, tmp_path) == present
-    other = save(torch_home, stem(0.25), name="resnet50", legacy=True)
-    publish(monkeypatch, present, older, other)
-    with pytest.raises(UserError, match=f"{other.name}: holds other tensors than .*{present.name}"):
-        fetch(R50, tmp_path)
+    present.unlink()
+    assert find(R50, tmp_path) is None
+    assert missing_message(R50, tmp_path).endswith(f"({older} holds other tensors)")
 
 
 def test_fetch_downloads_once(tmp_path: Path, torch_home: Path, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,11 +201,29 @@ def test_fetch_refuses_other_bytes(tmp_path: Path, torch_home: Path, host: str) 
 
 def test_fetch_uses_the_published_url(tmp_path: Path, torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr(downloads, "download", lambda *args, **kwargs: calls.append((args, kwargs)))
+
+    def receive(url: str, path: Path, **named: object) -> None:
+        calls.append(((url, path), named))
+        save(path.parent, stem()).rename(path)
+
+    monkeypatch.setattr(downloads, "download", receive)
     fetch(R50, tmp_path)
     target = tmp_path / "weights" / "resnet50-0676ba61.pth"
     url = "https://download.pytorch.org/models/resnet50-0676ba61.pth"
     assert calls == [((url, target), {"sha256_prefix": "0676ba61", "progress": None})]
+
+
+def test_a_digest_is_remembered_until_the_file_changes(tmp_path: Path) -> None:
+    path = save(tmp_path, stem())
+    digests = tmp_path / "digests"
+    verify_name(path, remember=digests)
+    (note,) = digests.iterdir()
+    note.write_text("0" * 64)  # the note is believed,
+    with pytest.raises(UserError, match=rf"sha256 0+, expected {path.stem[-8:]}"):
+        verify_name(path, remember=digests)
+    path.write_bytes(path.read_bytes() + b"more")  # but not for another file
+    with pytest.raises(UserError, match=rf"sha256 (?!0+,)\w+, expected {path.stem[-8:]}"):
+        verify_name(path, remember=digests)
 
 
 @pytest.mark.parametrize(
@@ -238,8 +266,8 @@ def test_load_of_another_depth_is_one_short_line(tmp_path: Path) -> None:
         backbone = ResNet(depth=101, style="pytorch")
     with pytest.raises(UserError) as error:
         load_backbone(backbone, save(tmp_path, stem()))
-    # 104 convolutions and 104 BN of 4 tensors are 520; less the 5 of the stem, less the 8 that are named: 507.
-    assert "and 507 more" in str(error.value)
+    # 104 convolutions and 104 BN of 4 tensors are 520; less the 5 of the stem, less the 3 that are named: 512.
+    assert "and 512 more" in str(error.value)
     assert len(str(error.value)) < 600
 
 

@@ -2,11 +2,7 @@
 
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from training.tiny import prepared_run
@@ -16,40 +12,11 @@ from harness.launching import job
 from harness.launching.job import INTERRUPTED, STOPPED, USER_ERROR, run_attempt
 from harness.launching.prepare import PreparedRun
 from harness.runs import RunState, State, merged_rows, read_state, write_state
-from harness.training import loop
+from launching.events import at_step, raise_
 
 NO_STORE = "http://127.0.0.1:9"
 
 pytestmark = pytest.mark.usefixtures("tiny", "signals")
-
-
-@pytest.fixture
-def signals() -> Iterator[None]:
-    """Signal handlers are put back."""
-    numbers = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
-    before = [signal.getsignal(number) for number in numbers]
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
-
-
-@pytest.fixture
-def run(tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch) -> PreparedRun:
-    """A run whose shipper is a process that does nothing."""
-    monkeypatch.setattr(job, "_start_shipper", lambda *_: subprocess.Popen([sys.executable, "-c", ""]))
-    return prepared_run(tmp_path, shapes)
-
-
-def at_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Any) -> None:
-    """Do something in the middle of an iteration."""
-    iterate, count = loop.iterate, iter(range(1, 1000))
-
-    def wrapped(*arguments: Any, **options: Any) -> Any:
-        if next(count) == step:
-            action()
-        return iterate(*arguments, **options)
-
-    monkeypatch.setattr(loop, "iterate", wrapped)
 
 
 def state(run: PreparedRun) -> RunState:
@@ -72,7 +39,7 @@ def test_a_signal_stops_after_the_iteration(
 ) -> None:
     at_step(monkeypatch, 2, lambda: os.kill(os.getpid(), number))
     assert run_attempt(run.paths.folder, NO_STORE) == STOPPED
-    assert (state(run).state, state(run).reason) == (State.KILLED, f"stopped by {number.name}")
+    assert (state(run).state, state(run).reason) == (State.KILLED, job.STOPPED_BY[number])
     assert (run.paths.checkpoints / "epoch_0_iter_2.pth").exists()
     assert not run.paths.result.exists()
 
@@ -89,12 +56,8 @@ def test_stopped_runs_go_on(run: PreparedRun, monkeypatch: pytest.MonkeyPatch) -
 def test_ctrl_c_twice_stops_at_once(run: PreparedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     at_step(monkeypatch, 2, lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)])
     assert run_attempt(run.paths.folder, NO_STORE) == INTERRUPTED
-    assert (state(run).state, state(run).reason) == (State.KILLED, "interrupted")
+    assert (state(run).state, state(run).reason) == (State.KILLED, "interrupted at once by Ctrl-C")
     assert not run.paths.checkpoints.exists()
-
-
-def raise_(error: Exception) -> Any:
-    raise error
 
 
 def test_a_users_mistake_is_one_line(
@@ -120,7 +83,11 @@ def test_a_bug_leaves_its_traceback(
 def test_a_superseded_attempt_says_and_saves_nothing(
     run: PreparedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    at_step(monkeypatch, 2, lambda: write_state(run.paths, State.RUNNING, attempt=7, progress="mine"))
+    def supersede() -> None:
+        run.paths.attempt(7).mkdir()
+        write_state(run.paths, State.RUNNING, attempt=7, progress="mine")
+
+    at_step(monkeypatch, 2, supersede)
     assert run_attempt(run.paths.folder, NO_STORE) == USER_ERROR
     assert (state(run).attempt, state(run).state, state(run).progress) == (7, State.RUNNING, "mine")
     assert not run.paths.checkpoints.exists()

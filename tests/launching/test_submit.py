@@ -1,23 +1,26 @@
 """What a submit decides and queues, and what status says; no supervisor is started here."""
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from training.tiny import write_place
 
+from harness import leases
 from harness.errors import UserError
-from harness.files import write_json
+from harness.files import read_json, write_json
 from harness.launching import submit as submit_module
 from harness.launching import supervisor
 from harness.launching.prepare import prepare, write
 from harness.launching.status import status_rows
-from harness.launching.submit import Action, decide, submit
+from harness.launching.submit import Action, decide, submit, wait
 from harness.launching.supervisor import Home, Job, queued_folders
 from harness.matrix import Experiment, load_experiment
 from harness.runs import RunPaths, State, write_state
 from harness.settings import Settings, load_settings
+from harness.training.notes import Note, write_note
 
 
 @pytest.fixture
@@ -54,6 +57,7 @@ def test_a_dead_process_is_resumed(place: tuple[Experiment, Settings]) -> None:
     gone = {"state": "RUNNING", "attempt": 1, "host": supervisor.socket.gethostname(), "pid": 2**22 - 1, "started": 1.0}
     write_json(run.paths.state, gone)
     assert actions(place)[0] == "resume"
+    assert read_json(run.paths.state)["state"] == "FAILED"  # and so other hosts know
 
 
 def test_submit_queues_once(place: tuple[Experiment, Settings]) -> None:
@@ -172,7 +176,7 @@ def test_status(place: tuple[Experiment, Settings], tmp_path: Path, shapes: Path
     write(run)
     write_state(run.paths, State.RUNNING, attempt=2, progress="epoch 1/2")
     run.paths.segment(2).parent.mkdir(parents=True)
-    run.paths.segment(2).write_text('{"mode": "val", "step": 3, "bbox_mAP": 0.3821, "segm_mAP": null}\n')
+    run.paths.segment(2).write_text('{"mode": "val", "epoch": 1, "step": 3, "bbox_mAP": 0.3821, "segm_mAP": null}\n')
     row = status_rows(*place)[0]
     shown = ("state", "attempt", "box_ap", "mask_ap", "text")
     assert tuple(row[name] for name in shown) == ("RUNNING", 2, "38.2", "-", "epoch 1/2")
@@ -180,6 +184,75 @@ def test_status(place: tuple[Experiment, Settings], tmp_path: Path, shapes: Path
     rows = status_rows(changed, place[1])
     assert [row["state"] for row in rows] == ["NEW", "NEW", "RUNNING"]
     assert rows[2]["text"] == "not in the matrix as it is now"
+
+
+def test_what_status_says_of_runs_in_trouble(place: tuple[Experiment, Settings]) -> None:
+    first, second = prepare(*place)
+    submit(*place)
+    assert [row["text"] for row in status_rows(*place)] == ["no supervisor lives: harness submit starts one"] * 2
+    holder = leases.acquire(Home(place[1].run_root).lease)
+    assert holder is not None
+    assert [row["text"] for row in status_rows(*place)] == [""] * 2
+    for attempt in (1, 2):
+        first.paths.attempt(attempt).mkdir(parents=True)
+    write_state(first.paths, State.FAILED, attempt=2, reason="why")
+    write_state(second.paths, State.RUNNING, attempt=1, progress="epoch 1/2")
+    note = Note(
+        rank=0, host="n3", pid=1, started=1.0, phase="step", step=7, image=0, seconds=1.0, stuck=False,
+        written=time.time() - 200, slow=["rank 1 on n4: data takes 3.1 x the median (0.62 s a step)"],
+    )  # fmt: skip
+    write_note(second.paths.attempt(1), note)
+    assert [row["text"] for row in status_rows(*place)] == [
+        "why; 2 attempts in a row without a newer checkpoint",
+        "epoch 1/2; slow: rank 1 on n4: data takes 3.1 x the median (0.62 s a step); no sign of life from n3 for 200 s",
+    ]
+
+
+def test_a_start_that_never_succeeds_is_not_tried_for_ever(
+    place: tuple[Experiment, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two supervisors died over it before they could say so; asked again, a user gets another try."""
+    home = Home(place[1].run_root)
+    run = prepare(*place)[0]
+    write(run)
+    started: list[int] = []
+    monkeypatch.setattr(
+        supervisor, "_start", lambda *_: started.append(1) or write_state(run.paths, State.FAILED, attempt=3)
+    )
+    monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.0)
+    supervisor.enqueue(home, run.paths, minutes=1, gpus=0)
+    for attempt in (1, 2):
+        run.paths.attempt(attempt).mkdir(parents=True)
+    supervisor.supervise(home, jobs=1, tracking_uri="")
+    assert not started
+    assert "attempts 1 and 2 ended without a newer checkpoint" in status_rows(*place)[0]["text"]
+    supervisor.enqueue(home, run.paths, minutes=1, gpus=0)
+    supervisor.supervise(home, jobs=1, tracking_uri="")
+    assert started
+
+
+def test_wait_replaces_supervisors_but_not_for_ever(
+    place: tuple[Experiment, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = prepare(*place)[:1]
+    write(runs[0])
+    write_state(runs[0].paths, State.QUEUED, attempt=0)
+    started: list[int] = []
+
+    def start(*_: object, **__: object) -> None:
+        started.append(1)
+        if len(started) == 2:  # the first one does nothing
+            write_state(runs[0].paths, State.FINISHED, attempt=1)
+
+    monkeypatch.setattr(supervisor, "start_detached", start)
+    monkeypatch.setattr(submit_module, "REPLACEMENT_SECONDS", 0.0)
+    monkeypatch.setattr(submit_module.time, "sleep", lambda seconds: None)
+    assert [state.state for state in wait(runs, place[1], lambda *_: None)] == [State.FINISHED]
+    assert len(started) == 2
+    write_state(runs[0].paths, State.QUEUED, attempt=0)
+    with pytest.raises(UserError, match=r"the supervisor does not stay alive: see .*log\.txt"):
+        wait(runs, place[1], lambda *_: None)
+    assert len(started) == 2 + submit_module.REPLACEMENTS
 
 
 def test_status_without_the_data_finds_runs_by_name(place: tuple[Experiment, Settings], tmp_path: Path) -> None:

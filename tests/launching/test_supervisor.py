@@ -15,6 +15,7 @@ import psutil
 import pytest
 from training.tiny import write_place
 
+from harness.launching.job import STOPPED_BY
 from harness.leases import _read
 from harness.processes import is_working
 from harness.runs import RunPaths, State, merged_rows, read_state
@@ -129,6 +130,35 @@ def test_a_submit_from_end_to_end_with_kills(place: Place, tmp_path: Path, shape
     assert [row["state"] for row in place.rows()] == ["FINISHED", "FINISHED"]
 
 
+def test_wait_replaces_a_killed_supervisor_and_can_be_left(place: Place, tmp_path: Path, shapes: Path) -> None:
+    matrix = write_place(tmp_path, shapes, multiscale="[false, true]", settings="local_jobs = 1", epochs=1)
+    words = [sys.executable, "-m", "harness", "submit", matrix.name, "--wait"]
+    first, second = (RunPaths(Path(row["folder"])) for row in place.command("submit", "tiny.yaml", "--json"))
+
+    def start() -> subprocess.Popen[str]:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(words, cwd=tmp_path, env=place.environ, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
+
+    left = start()
+    assert left.stdout is not None
+    while "RUNNING" not in left.stdout.readline():
+        assert left.poll() is None
+    left.send_signal(signal.SIGINT)
+    _, told = left.communicate(timeout=60)
+    assert left.returncode == 130
+    assert told == "the runs go on without this command; see harness status tiny.yaml\n"
+    assert read_state(first).state == State.RUNNING
+
+    waiting = start()
+    assert waiting.stdout is not None
+    while "QUEUED" not in waiting.stdout.readline():  # its own submit is done
+        assert waiting.poll() is None
+    os.kill(place.supervisor(), signal.SIGKILL)
+    out, _ = waiting.communicate(timeout=300)
+    assert waiting.returncode == 0 and "all finished" in out
+    assert [read_state(paths).attempt for paths in (first, second)] == [1, 1]
+
+
 def test_two_submits_at_once_and_a_failing_run(place: Place, tmp_path: Path, shapes: Path) -> None:
     matrix = write_place(tmp_path, shapes, multiscale="[false, true]", settings="local_jobs = 2", epochs=1)
     text = matrix.read_text()
@@ -152,7 +182,7 @@ def test_the_time_limit_is_the_matrixs(place: Place, tmp_path: Path, shapes: Pat
     (row,) = place.command("submit", "tiny.yaml", "--json")
     paths = RunPaths(Path(row["folder"]))
     assert place.wait(paths, ended) == State.KILLED
-    assert read_state(paths).reason == "stopped by SIGUSR2"
+    assert read_state(paths).reason == STOPPED_BY[signal.SIGUSR2]
     saved = json.loads((paths.checkpoints / "latest.json").read_text())[-1]
     assert saved["step"] == len(trained(paths)) or saved["step"] > 3
 
@@ -184,4 +214,4 @@ def test_a_signal_to_the_whole_group(place: Place, tmp_path: Path, shapes: Path,
     wait_for_step(paths, 2)
     os.killpg(process.pid, number)
     assert process.wait(timeout=60) == 75
-    assert (read_state(paths).state, read_state(paths).reason) == (State.KILLED, f"stopped by {number.name}")
+    assert (read_state(paths).state, read_state(paths).reason) == (State.KILLED, STOPPED_BY[number])

@@ -1,8 +1,11 @@
 """The reference numbers, and a model with the reference's weights."""
 
-import importlib.util
+import io
 import lzma
+import runpy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,53 +13,51 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.detection.box_head import BoxHead
-from harness.detection.fpn import FPN
-from harness.detection.mask_head import MaskHead
+from harness.cell import parse_name
 from harness.detection.mask_rcnn import MaskRCNN
-from harness.detection.resnet import ResNet
-from harness.detection.roi_head import RoIHead
-from harness.detection.rpn import RPNHead
+from harness.detection.sampler import Choice, random_choice
+from harness.training.build import build_model
+
+
+def read(shared: Path, name: str) -> Any:
+    """The content of a file of the reference."""
+    packed = (shared / f"reference/oracle/{name}.pt.xz").read_bytes()
+    return torch.load(io.BytesIO(lzma.decompress(packed)), weights_only=True)
+
+
+def read_weights(shared: Path) -> dict[str, Tensor]:
+    """The state_dict that the reference's R-50 ran with."""
+    rebuild = runpy.run_path(str(shared / "reference/oracle/rebuild_weights.py"))["rebuild"]
+    return {key: torch.as_tensor(value) for key, value in rebuild("r50_fpn").items()}
+
+
+def build(
+    weights: dict[str, Tensor], *, choose: Choice = random_choice, compact: bool | None = None, **fields: Any
+) -> MaskRCNN:
+    """The published R-50 recipe's model with those fields changed, and the reference's weights."""
+    model = build_model(replace(parse_name("mask_rcnn_r50_fpn_1x_coco").recipe(), **fields))
+    model.load_state_dict(weights, strict=True)
+    for head in (model.rpn_head, model.roi_head):
+        head.choose, head.compact = choose, compact
+    return model
 
 
 @pytest.fixture(scope="session")
 def oracle(shared: Path) -> Callable[[str], Any]:
     """oracle("unit/anchors") is the content of that file."""
-
-    def load(name: str) -> Any:
-        with lzma.open(shared / f"reference/oracle/{name}.pt.xz") as file:
-            return torch.load(file, weights_only=True)
-
-    return load
+    return partial(read, shared)
 
 
 @pytest.fixture(scope="session")
 def reference_weights(shared: Path) -> dict[str, Tensor]:
-    """The state_dict that the reference's R-50 ran with."""
-    spec = importlib.util.spec_from_file_location("rebuild_weights", shared / "reference/oracle/rebuild_weights.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return {key: torch.as_tensor(value) for key, value in module.rebuild("r50_fpn").items()}
+    """See read_weights."""
+    return read_weights(shared)
 
 
 @pytest.fixture
 def reference_model(reference_weights: dict[str, Tensor]) -> Callable[..., MaskRCNN]:
-    """reference_model(rpn={...}, roi={...}, **model) is the R-50 recipe with those arguments changed."""
-
-    def build(*, rpn: dict[str, Any] | None = None, roi: dict[str, Any] | None = None, **model: Any) -> MaskRCNN:
-        backbone = ResNet(depth=50, style="pytorch")
-        built = MaskRCNN(
-            backbone=backbone,
-            neck=FPN(in_channels=backbone.out_channels),
-            rpn_head=RPNHead(**(rpn or {})),
-            roi_head=RoIHead(bbox_head=BoxHead(), mask_head=MaskHead(), **(roi or {})),
-            **model,
-        )
-        built.load_state_dict(reference_weights, strict=True)
-        return built
-
-    return build
+    """reference_model(choose=..., compact=..., **fields): see build."""
+    return partial(build, reference_weights)
 
 
 @pytest.fixture(scope="session")

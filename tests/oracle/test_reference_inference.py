@@ -17,9 +17,10 @@ from harness.detection.rpn import Proposals
 
 pytestmark = pytest.mark.slow
 
-# Each stage fed with the reference's input gives equal masks. End to end, another CPU type's rounding (1e-5 in the
-# logits, 5e-4 pixels in the boxes) moves a pixel at the threshold here and there.
-MOST_PIXELS = 2
+# Each stage fed with the reference's input is equal, the masks too (to the last bit: test_reference_bits.py). End to
+# end, the matrix product of another CPU type (1e-5 in the logits, 6e-4 pixels in the boxes) moves a pixel at the
+# threshold here and there: measured in 6 of 73 masks, by at most 2.
+MOST_MASKS, MOST_PIXELS = 10, 2
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def reference(oracle: Callable[[str], Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def model(reference_model: Callable[..., MaskRCNN]) -> MaskRCNN:
-    return reference_model(nms_frame="resized").eval()
+    return reference_model(test_nms_frame="resized").eval()
 
 
 def close(ours: Tensor, theirs: Tensor, atol: float = 1e-5) -> None:
@@ -76,16 +77,18 @@ def test_box_head_and_masks(model: MaskRCNN, reference: dict[str, Any]) -> None:
     close(logits, reference["cls_score"], atol=2e-5)
     close(deltas, reference["bbox_pred"], atol=2e-5)
 
-    found = model.instances(
-        features,
-        Proposals.of([boxes]),
-        torch.tensor([reference["meta"]["img_shape"]]),
-        torch.tensor([reference["meta"]["scale_factor"]]),
-    )[0]
+    found = model.instances(features, Proposals.of([boxes]), *_sizes(reference["meta"]))[0]
     assert torch.equal(found.labels, reference["det_labels"])
     close(found.scores, reference["det_scores"])
     close(found.resized, reference["det_bboxes_resized"], atol=1e-3)
     close(found.original, reference["final_bboxes"], atol=1e-3)
+
+    model.nms_frame = "original"  # where 2.x suppresses: the same here but for rounding
+    own = model.instances(features, Proposals.of([boxes]), *_sizes(reference["meta"]))[0]
+    assert torch.equal(own.labels, found.labels)
+    close(own.scores, found.scores)
+    close(own.resized, found.resized, atol=1e-3)
+    close(own.original, found.original, atol=1e-3)
 
     theirs = Instances(
         resized=reference["det_bboxes_resized"],
@@ -102,6 +105,10 @@ def test_box_head_and_masks(model: MaskRCNN, reference: dict[str, Any]) -> None:
     assert [rle["counts"].decode() for rle in rles] == [rle["counts"] for rle in reference["final_masks_rle"]]
 
 
+def _sizes(meta: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    return torch.tensor([meta["img_shape"]]), torch.tensor([meta["scale_factor"]])
+
+
 def test_end_to_end(model: MaskRCNN, reference: dict[str, Any]) -> None:
     meta = reference["meta"]
     shapes = (torch.tensor([meta[key]]) for key in ("img_shape", "ori_shape", "scale_factor"))
@@ -111,6 +118,6 @@ def test_end_to_end(model: MaskRCNN, reference: dict[str, Any]) -> None:
     close(found.boxes, reference["final_bboxes"], atol=1e-3)
     theirs = [{**rle, "counts": rle["counts"].encode()} for rle in reference["final_masks_rle"]]
     wrong = np.not_equal(coco_mask.decode(found.masks), coco_mask.decode(theirs)).sum(axis=(0, 1))
-    assert wrong.max() <= MOST_PIXELS
+    assert wrong.max() <= MOST_PIXELS and (wrong > 0).sum() <= MOST_MASKS
     areas = torch.tensor(coco_mask.area(found.masks).astype(np.int64))
     assert (areas - reference["final_mask_areas"]).abs().max() <= MOST_PIXELS

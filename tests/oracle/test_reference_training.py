@@ -1,5 +1,6 @@
 """A training step of R-50 against the reference's losses, gradients and update."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,8 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.cell import parse_name
 from harness.detection.mask_rcnn import MaskRCNN
+from harness.detection.mask_targets import mask_targets
+from harness.detection.rpn import Proposals
 from harness.structures import Batch, Polygons
+from harness.training.build import build_optimizer
 
 pytestmark = pytest.mark.slow
 
@@ -37,8 +42,9 @@ def batch_of(
     reference: dict[str, Any], variant: str, as_edges: Callable[[list[list[Tensor]]], tuple[Tensor, Tensor]]
 ) -> Batch:
     case = reference[variant]
-    masks: Tensor | Polygons = padded(reference["all_bitmap"]["gt_masks"])
-    if not case["poly2mask"]:
+    if case["poly2mask"]:
+        masks: Tensor | Polygons = padded(case["gt_masks"])
+    else:
         counts = [len(image) for image in case["gt_polygons"]]
         edges, parts = as_edges([instance for image in case["gt_polygons"] for instance in image])
         masks = Polygons(edges=padded(list(edges.split(counts))), parts=padded(list(parts.split(counts)), -1))
@@ -52,19 +58,27 @@ def batch_of(
     )
 
 
-@pytest.mark.parametrize("variant", ["all_bitmap", "strided_bitmap", "strided_polygon"])
+@pytest.mark.parametrize(
+    ("variant", "compact"),
+    [
+        ("all_bitmap", True),
+        ("strided_bitmap", True),
+        ("strided_polygon", True),
+        ("strided_polygon", False),  # as on CUDA: padded slots instead of gathered ones
+    ],
+)
 def test_training_step(
     reference: dict[str, Any],
     reference_model: Callable[..., MaskRCNN],
     as_edges: Callable[[list[list[Tensor]]], tuple[Tensor, Tensor]],
     variant: str,
+    compact: bool,
 ) -> None:
     case = reference[variant]
-    rpn: dict[str, Any] = {"choose": strided}
-    roi: dict[str, Any] = {"choose": strided}
     if variant == "all_bitmap":
-        rpn, roi = {"samples": EVERYTHING}, {"samples": EVERYTHING}
-    model = reference_model(rpn=rpn, roi=roi).train()
+        model = reference_model(compact=compact, rpn_samples=EVERYTHING, roi_samples=EVERYTHING).train()
+    else:
+        model = reference_model(compact=compact, choose=strided).train()
     losses = model(batch_of(reference, variant, as_edges))
     expected = {name: sum(value) if isinstance(value, list) else value for name, value in case["losses"].items()}
     assert {name: value.item() for name, value in losses.items()} == pytest.approx(
@@ -77,6 +91,7 @@ def test_training_step(
     assert gradients.keys() == parameters.keys()
     norms = {name: value.double().norm().item() for name, value in gradients.items()}
     assert norms == pytest.approx(case["grad_norms"], rel=1e-4, abs=1e-9)
+    assert math.hypot(*norms.values()) == pytest.approx(case["grad_total_norm"], rel=1e-5)
     for name, theirs in case["grads"].items():
         ours = gradients[name.split("[")[0]]
         ours = ours[:4, :16] if "[" in name else ours
@@ -84,30 +99,49 @@ def test_training_step(
 
     if "after_step_delta_norm" in case:
         before = {name: value.detach().clone() for name, value in parameters.items()}
-        torch.optim.SGD(parameters.values(), lr=0.02, momentum=0.9, weight_decay=1e-4).step()
+        build_optimizer(parse_name("mask_rcnn_r50_fpn_1x_coco").recipe(), model).step()
         moved = {name: (value - before[name]).double().norm().item() for name, value in parameters.items()}
         assert moved == pytest.approx(case["after_step_delta_norm"], rel=1e-4)
 
 
-def test_sampled_regions(
+@torch.no_grad()
+def test_proposals(
     reference: dict[str, Any],
     reference_model: Callable[..., MaskRCNN],
     as_edges: Callable[[list[list[Tensor]]], tuple[Tensor, Tensor]],
 ) -> None:
-    model = reference_model(rpn={"choose": strided}, roi={"choose": strided}).train()
-    batch = batch_of(reference, "strided_bitmap", as_edges)
-    with torch.no_grad():
-        logits, deltas = model.rpn_head(model.features(batch.images))
-        proposals = model.rpn_head.proposals(logits, deltas, sizes=batch.sizes)
-        regions = model.roi_head.sample(proposals, batch)
-    for image, theirs in enumerate(reference["all_bitmap"]["proposals"]):
-        ours = torch.tensor(sorted(proposals.boxes[image][proposals.valid[image]].tolist()))
-        torch.testing.assert_close(ours, torch.tensor(sorted(theirs.tolist())), rtol=0, atol=1e-3)
-    for image, theirs in enumerate(reference["strided_bitmap"]["sampling"]):
-        positive = regions.positive[image]
-        assert (positive.sum().item(), regions.valid[image].sum().item()) == (
-            theirs["n_pos"],
-            theirs["n_pos"] + theirs["n_neg"],
-        )
-        torch.testing.assert_close(regions.boxes[image, positive], theirs["pos_priors"], rtol=0, atol=1e-3)
+    model, case = reference_model().train(), reference["all_bitmap"]
+    batch = batch_of(reference, "all_bitmap", as_edges)
+    proposals = model.rpn_head.proposals(*model.rpn_head(model.features(batch.images)), sizes=batch.sizes)
+    assert proposals.valid.all()
+    for image, (boxes, scores) in enumerate(zip(case["proposals"], case["proposal_scores"], strict=True)):
+        ours, theirs = (torch.tensor(sorted(rows.tolist())) for rows in (proposals.boxes[image], boxes))
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-3)
+        torch.testing.assert_close(proposals.scores[image], scores, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["strided_bitmap", "strided_polygon"])
+def test_sampled_regions_and_their_mask_targets(
+    reference: dict[str, Any],
+    reference_model: Callable[..., MaskRCNN],
+    as_edges: Callable[[list[list[Tensor]]], tuple[Tensor, Tensor]],
+    variant: str,
+) -> None:
+    """Of the reference's own proposals: the same regions in the same order, to the last bit."""
+    case, batch = reference[variant], batch_of(reference, variant, as_edges)
+    given = reference["all_bitmap"]["proposals"]
+    regions = reference_model(choose=strided).train().roi_head.sample(Proposals.of(given), batch)
+    for image, theirs in enumerate(case["sampling"]):
+        candidates = torch.cat([case["gt_bboxes"][image], given[image]])
+        chosen = candidates[torch.cat([theirs["pos_inds"], theirs["neg_inds"]])]
+        positive, valid = regions.positive[image], regions.valid[image]
+        assert (positive.sum(), valid.sum()) == (theirs["n_pos"], theirs["n_pos"] + theirs["n_neg"])
+        assert torch.equal(regions.boxes[image, valid], chosen)
+        assert torch.equal(regions.boxes[image, positive], theirs["pos_priors"])
         assert torch.equal(regions.gt_slots[image, positive], theirs["pos_assigned_gt_inds"])
+        labels = case["gt_labels"][image][theirs["pos_assigned_gt_inds"]]
+        assert torch.equal(regions.labels[image], torch.cat([labels, torch.full((theirs["n_neg"],), 80)]))
+
+    flat = regions.flatten(regions.positive.flatten().nonzero().squeeze(1))
+    targets = mask_targets(batch.masks, boxes=flat.boxes, images=flat.images, slots=flat.gt_slots, size=28)
+    assert torch.equal(targets, case["mask_targets_pos"].bool())

@@ -13,9 +13,9 @@ from torchvision.ops import nms
 from harness.detection import boxes as box_ops
 from harness.detection.anchors import AnchorGenerator
 from harness.detection.inference import suppress_by_class
-from harness.detection.mask_paste import paste_rles
+from harness.detection.mask_paste import paste_crops, paste_rles
 from harness.detection.mask_targets import bitmap_targets, polygon_targets
-from harness.detection.matcher import BACKGROUND, match
+from harness.detection.matcher import match
 from harness.detection.roi_align import pyramid_roi_align, roi_levels
 
 Oracle = Callable[[str], Any]
@@ -56,7 +56,9 @@ def test_box_coder(oracle: Oracle, stage: str, stds: tuple[float, ...]) -> None:
 def test_assigner(oracle: Oracle, stage: str, thresholds: tuple[float, float, float]) -> None:
     reference = oracle("unit/assigner")[stage]
     priors, gt = reference["priors"], reference["gt"]
-    torch.testing.assert_close(box_ops.pairwise_iou(gt, priors)[:, :200], reference["iou"], rtol=0, atol=0)
+    iou = box_ops.pairwise_iou(gt, priors)
+    assert torch.equal(iou[:, :200], reference["iou"])
+    assert torch.equal(iou.amax(dim=0), reference["max_overlaps"])
 
     def assign(boxes: Tensor, valid: Tensor) -> Tensor:
         positive, negative, low = thresholds
@@ -75,8 +77,8 @@ def test_assigner(oracle: Oracle, stage: str, thresholds: tuple[float, float, fl
     padded = torch.cat([gt, torch.zeros(2, 4)])
     ours = assign(padded, torch.arange(len(padded)) < len(gt))
     assert torch.equal(ours + 1, reference["gt_inds"])
-    assert (assign(torch.zeros(1, 4), torch.tensor([False])) == BACKGROUND).all()
-    assert (reference["gt_inds_nogt"] == 0).all()
+    assert torch.equal(reference["gt_labels"][ours.clamp(min=0)].masked_fill(ours < 0, -1), reference["labels"])
+    assert torch.equal(assign(torch.zeros(1, 4), torch.tensor([False])) + 1, reference["gt_inds_nogt"])
 
 
 def test_roi_levels(oracle: Oracle) -> None:
@@ -110,8 +112,13 @@ def test_roi_align(oracle: Oracle, name: str, compact: bool) -> None:
 def test_nms(oracle: Oracle) -> None:
     reference = oracle("unit/nms")
     boxes, scores = reference["boxes"], reference["scores"]
-    assert torch.equal(nms(boxes, scores, 0.7), reference["nms07"]["keep"])
-    assert torch.equal(suppress_by_class(boxes, scores, reference["ids"], iou=0.5), reference["batched05"]["keep"])
+    rows = torch.cat([boxes, scores[:, None]], dim=1)
+    for keep, theirs in (
+        (nms(boxes, scores, 0.7), reference["nms07"]),
+        (suppress_by_class(boxes, scores, reference["ids"], iou=0.5), reference["batched05"]),
+    ):
+        assert torch.equal(keep, theirs["keep"])
+        assert torch.equal(rows[keep], theirs["dets"])
 
 
 def test_class_wise_suppression(oracle: Oracle) -> None:
@@ -121,6 +128,7 @@ def test_class_wise_suppression(oracle: Oracle) -> None:
     scores = reference["scores"][rows, labels]
     keep = suppress_by_class(boxes, scores, labels, iou=0.5)[:100]
     assert torch.equal(labels[keep], reference["labels"])
+    assert torch.equal((rows * 80 + labels)[keep], reference["inds"])
     assert torch.equal(torch.cat([boxes[keep], scores[keep, None]], dim=1), reference["dets"])
 
 
@@ -152,3 +160,22 @@ def test_paste(oracle: Oracle) -> None:
         reference["paste_probs"][:, 0], reference["paste_boxes"], height=height, width=width, threshold=0.5
     )
     assert np.array_equal(coco_mask.decode(rles).transpose(2, 0, 1).astype(bool), reference["pasted"].numpy())
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.6, 0.7, 0.8])
+def test_pasted_probabilities(oracle: Oracle, threshold: float) -> None:
+    reference = oracle("unit/masks")
+    height, width = reference["hw"]
+    probabilities = reference["pasted_float_first2"]
+    crops = paste_crops(
+        reference["paste_probs"][:2, 0],
+        reference["paste_boxes"][:2],
+        height=height,
+        width=width,
+        threshold=threshold,
+    )
+    for (crop, x, y), theirs in zip(crops, probabilities, strict=True):
+        whole = torch.zeros(height, width, dtype=torch.bool)
+        whole[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
+        assert whole.any()
+        assert torch.equal(whole, theirs >= threshold)

@@ -8,7 +8,6 @@ import pytest
 from tracking import folders
 
 from harness.errors import UserError
-from harness.files import read_json
 from harness.matrix import load_experiment
 from harness.recipe import NUMERICS, Recipe, to_dict
 from harness.reporting.records import (
@@ -25,9 +24,10 @@ from harness.reporting.records import (
     relative_to,
     to_json,
 )
-from harness.runs import RunPaths, RunSpec, State, read_spec, read_state
+from harness.runs import RunPaths, RunSpec, State, read_spec
 from harness.tracking import fields
 from harness.tracking.query import TrackedRun
+from harness.tracking.snapshot import look
 from reporting.conftest import Load, finished, unfinished
 
 HISTORY = {"epoch": [(100, 1.0), (200, 2.0)], "bbox_mAP": [(100, 0.1), (200, 0.2)], "segm_mAP": [(200, 0.1)]}
@@ -36,9 +36,7 @@ HISTORY = {"epoch": [(100, 1.0), (200, 2.0)], "bbox_mAP": [(100, 0.1), (200, 0.2
 def tracked(paths: RunPaths, metrics: dict[str, float]) -> TrackedRun:
     """A run folder as MLflow gives it back."""
     spec: RunSpec = read_spec(paths)
-    result = read_json(paths.result) if paths.result.exists() else None
-    env = folders.attempt_row(1)["env_info"]
-    tags = fields.tags(spec, read_state(paths), env, result) | {"harness.key": spec.key}
+    tags = fields.tags(look(paths)) | {"harness.key": spec.key}
     return TrackedRun(
         run_id="r1", name="x", status="FINISHED", tags=tags, params=fields.params(spec), metrics=metrics,
         start=folders.START + 0.25, end=None,
@@ -87,6 +85,7 @@ def test_a_finished_run_becomes_its_record(tmp_path: Path) -> None:
 
 def test_a_running_run_has_the_epoch_it_is_in(tmp_path: Path) -> None:
     paths = folders.folder(tmp_path)
+    folders.write_rows(paths, 1, [folders.attempt_row(1)])
     folders.set_state(paths, State.RUNNING)
     record = of_tracked(tracked(paths, {"epoch": 2.0, "val/epoch": 1.0, "val/bbox_mAP": 0.1}), HISTORY)
     assert (record.state, record.epoch, record.epochs, record.dirty) == ("RUNNING", 2, 2, True)
@@ -151,7 +150,7 @@ def test_the_frame_has_a_row_a_run(load: Load) -> None:
 
 @pytest.mark.slow
 def test_records_come_from_a_real_store(tmp_path: Path) -> None:
-    from harness.tracking.shipper import ship
+    from harness.tracking.shipment import ship
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     planned = load_experiment(_matrix(tmp_path)).cells[0]

@@ -61,12 +61,13 @@ def test_shortening_and_seed_are_those_of_the_file(load: Load) -> None:
     assert filled(experiment, other)[1] == {other.run_id: "seed 7 is not in the matrix file"}
 
 
-def test_the_recipes_precision_goes_before_a_newer_run(load: Load) -> None:
+def test_bf16_is_never_reported_in_an_fp16_row(load: Load) -> None:
     experiment = load(FP16)
     gpu = finished(experiment.cells[0])
     cpu = replace(gpu, run_id="cpu", precision="bf16", full=False, started=gpu.started + 1)
-    assert filled(experiment, cpu, gpu) == ([gpu.run_id], {"cpu": "ran in bf16, the row's runs in fp16"})
-    assert filled(experiment, cpu)[0] == ["cpu"]
+    why = {"cpu": "ran in bf16, the recipe says fp16"}
+    assert filled(experiment, cpu, gpu) == ([gpu.run_id], why)
+    assert filled(experiment, cpu) == ([], why)
 
 
 def test_identities_are_never_mixed_in_a_row(load: Load) -> None:

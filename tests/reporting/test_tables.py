@@ -94,7 +94,7 @@ def test_seeds_show_mean_deviation_and_number(load: Load) -> None:
     assert row["marks"] == ["seed 2: failed: out of memory"]
     row = shown(experiment, found[0])
     assert row["box AP"] == "38.0 (n=1)"
-    assert row["marks"] == ["seed 1, 2: queued: no run is recorded yet"]
+    assert row["marks"] == ["seed 1, 2: no run is recorded yet"]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,6 @@ def test_an_unfinished_run_shows_its_state_and_no_number(
     ("matrix", "changes", "mark"),
     [
         (SHORT, {}, "shortened, not a full result: epochs=2, image_scale=0.5"),
-        (FP16, {"precision": "bf16"}, "ran in bf16, where the recipe says fp16"),
         (TWO, {"epoch": 10}, "partial, not a full result: evaluated after epoch 10 of 12"),
         (TWO, {"hardware": None}, "trained on hardware that was not recorded"),
         (TWO, {"dirty": True}, "the code had changes that its commit 1234567890 lacks"),

@@ -1,6 +1,7 @@
 """Tracking stores for the tests: real SQLite files, created once and copied."""
 
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,17 +34,25 @@ def uri(tmp_path: Path, empty_store: Path) -> str:
     return f"sqlite:///{file}"
 
 
+Read = Callable[[str, str], list[tuple[Any, ...]]]
+
+
+def _read(uri: str, run_id: str, where: str) -> list[tuple[Any, ...]]:
+    with sqlite3.connect(uri.removeprefix("sqlite:///")) as connection:
+        found = connection.execute(
+            f"select key, step, timestamp, value from metrics where run_uuid = ? and {where}", (run_id,)
+        ).fetchall()
+    connection.close()
+    return sorted(found)
+
+
 @pytest.fixture
-def points() -> Callable[[str, str], list[tuple[Any, ...]]]:
-    """All metric points of a run, read from the SQLite file itself: (key, step, timestamp, value), sorted."""
-    import sqlite3
+def points() -> Read:
+    """All measurements of a run, read from the SQLite file itself: (key, step, timestamp, value), sorted."""
+    return lambda uri, run_id: _read(uri, run_id, "key != 'harness/updated'")
 
-    def read(uri: str, run_id: str) -> list[tuple[Any, ...]]:
-        with sqlite3.connect(uri.removeprefix("sqlite:///")) as connection:
-            found = connection.execute(
-                "select key, step, timestamp, value from metrics where run_uuid = ?", (run_id,)
-            ).fetchall()
-        connection.close()
-        return sorted(found)
 
-    return read
+@pytest.fixture
+def marks() -> Read:
+    """The marks of a run's batches, as `points` gives measurements."""
+    return lambda uri, run_id: _read(uri, run_id, "key = 'harness/updated'")

@@ -14,11 +14,12 @@ START = 1_700_000_000.0
 LOSSES = ("loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "loss_bbox", "loss_mask", "loss", "acc")
 TRAIN_VALUES = len(LOSSES) + 5
 """Numbers of a train row that are metrics: the losses, lr, memory, data_time, time and epoch."""
-VAL_VALUES = 4
-"""Numbers of a val row that are metrics: bbox_mAP, segm_mAP, lr and epoch."""
-
-RESULT = 4
-"""Numbers that the end of a run adds: memory_gb, images_per_second, train_seconds (not fps) and harness/updated."""
+BY_EPOCH_VALUES = 3 + len(LOSSES)
+"""Of a val row against the epoch: bbox_mAP, segm_mAP, lr, and the losses and accuracy of the train row before it."""
+VAL_VALUES = 4 + BY_EPOCH_VALUES
+"""Points of a val row: bbox_mAP, segm_mAP, lr and epoch against the step, and those against the epoch."""
+RESULT = 3
+"""Numbers that the end of a run adds: memory_gb, images_per_second and train_seconds (not fps)."""
 
 
 def spec(**changes: Any) -> RunSpec:
@@ -82,6 +83,17 @@ def write_rows(paths: RunPaths, attempt: int, rows: list[dict[str, Any]], *, cut
         file.write("".join(f"{json.dumps(row)}\n" for row in rows) + cut)
 
 
+def system_rows(paths: RunPaths, attempt: int, seconds: list[int], *, node: int = 0, nodes: int = 1) -> None:
+    """What a node's sampler leaves: CPU use 50 %, one GPU."""
+    common = {"mode": "system", "node": node, "nodes": nodes, "host": f"node{7 + node}"}
+    values = {"cpu_utilization_percentage": 50.0, "gpu_0_power_usage_watts": 350.0}
+    paths.attempt(attempt).mkdir(parents=True, exist_ok=True)
+    with (paths.attempt(attempt) / f"system-{node}.json").open("a") as file:
+        for second in seconds:
+            row = common | {"seconds": second, "values": values, "stamp": START + second}
+            file.write(json.dumps(row) + "\n")
+
+
 def set_state(paths: RunPaths, state: State, **changes: Any) -> None:
     """Say where the run stands, in the name of a process on another host (whose life cannot be looked up)."""
     values = RunState(state=state, attempt=1, host="node7", pid=1, started=START, updated=START + 500)
@@ -97,6 +109,8 @@ def finish(paths: RunPaths, *, attempt: int = 1) -> None:
     numbers = {"bbox_mAP": 0.2, "segm_mAP": 0.1}
     write_json(paths.evaluation, {"epoch": 2, "step": 200, "numbers": numbers, "per_class": classes})
     paths.curves.write_text("<svg/>")
+    paths.checkpoints.mkdir(exist_ok=True)
+    (paths.checkpoints / "epoch_2.pth").write_bytes(b"weights")
     paths.predictions.mkdir()
     (paths.predictions / "sheet.png").write_bytes(b"picture")
     merge_log(paths)

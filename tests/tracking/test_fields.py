@@ -1,17 +1,14 @@
 import json
-import math
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.recipe import Recipe, Shortening, field_names
-from harness.runs import RunState, State
+from harness.runs import State
 from harness.tracking import fields
+from harness.tracking.snapshot import look
 
-from .folders import START, TRAIN_VALUES, VAL_VALUES, spec, train_row, val_row
-
-RUNNING = RunState(state=State.RUNNING, attempt=2, host="node7", progress="epoch 1/2")
+from .folders import attempt_row, folder, set_state, spec, system_rows, write_rows
 
 
 def test_params_are_the_executed_recipe_the_axes_and_the_seed():
@@ -34,9 +31,14 @@ def test_a_param_that_mlflow_would_cut_says_where_it_is_whole():
     assert found == f"in config.json ({2 + 7000 + 10 + 180 + 2700 + 999} characters)"
 
 
-def test_tags_of_a_running_run():
-    env = {"versions": {"torch": "2.6.0"}, "git": {"commit": "c0ffee", "dirty": True}}
-    found = fields.tags(spec(), RUNNING, env, None)
+def test_tags_of_a_running_run(tmp_path):
+    paths = folder(tmp_path)
+    write_rows(paths, 2, [attempt_row(2)])
+    for node in (0, 1):
+        system_rows(paths, 2, [1], node=node, nodes=2)
+    system_rows(paths, 1, [1], node=2, nodes=3)  # an earlier attempt's
+    set_state(paths, State.RUNNING, attempt=2, progress="epoch 1/2")
+    found = fields.tags(look(paths))
     expected = {
         "axis.style": "caffe",
         "axis.multiscale": "false",
@@ -45,7 +47,10 @@ def test_tags_of_a_running_run():
         "harness.shortening": "epochs=2",
         "harness.state": "RUNNING",
         "harness.attempt": "2",
+        "harness.waiting": "",
         "harness.host": "node7",
+        "harness.hosts": "node0: node7, node1: node8",
+        "harness.folder": str(paths.folder),
         "harness.progress": "epoch 1/2",
         "harness.git_commit": "c0ffee",
         "harness.git_dirty": "true",
@@ -57,9 +62,17 @@ def test_tags_of_a_running_run():
     assert "harness.result" not in found
 
 
-def test_any_axis_becomes_a_tag_and_a_param():
+def test_a_run_that_was_stopped_waits(tmp_path):
+    paths = folder(tmp_path)
+    assert fields.tags(look(paths))["harness.waiting"] == "waits for its first attempt"
+    set_state(paths, State.QUEUED, attempt=3)
+    found = fields.tags(look(paths))
+    assert (found["harness.state"], found["harness.waiting"]) == ("QUEUED", "stopped in attempt 3, waits to go on")
+
+
+def test_any_axis_becomes_a_tag_and_a_param(tmp_path):
     run = spec(axes={"backbone": "R-50", "neck_norm": "GN"})
-    assert fields.tags(run, RUNNING, {}, None)["axis.neck_norm"] == "GN"
+    assert fields.tags(look(folder(tmp_path, run)))["axis.neck_norm"] == "GN"
     assert fields.params(run)["axis.neck_norm"] == "GN"
 
 
@@ -75,59 +88,6 @@ def test_split_and_joined_are_inverse(value):
 
 def test_joined_without_such_a_tag():
     assert fields.joined("harness.result", {"harness.resulting": "1"}) is None
-
-
-def test_points_of_a_train_row():
-    found = {point.key: point for point in fields.points(train_row(20))}
-    assert len(found) == TRAIN_VALUES
-    assert found["train/loss"] == ("train/loss", 0.05, int(1000 * (START + 20)), 20)
-    assert found["epoch"].value == 1
-    assert not {"train/iter", "train/step", "train/stamp", "train/mode", "train/epoch"} & set(found)
-
-
-def test_points_of_a_val_row_leave_texts_out():
-    found = {point.key: point.value for point in fields.points(val_row(2))}
-    assert found == {"val/bbox_mAP": 0.2, "val/segm_mAP": 0.1, "val/lr": 0.02, "val/epoch": 2}
-    assert len(found) == VAL_VALUES
-
-
-@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
-def test_what_is_not_finite_is_nan(value):
-    row = json.loads(json.dumps(train_row(1, loss=value)))
-    assert math.isnan(next(point.value for point in fields.points(row) if point.key == "train/loss"))
-
-
-@pytest.mark.parametrize(
-    ("step", "expected"),
-    [(1, (1, 1)), (599, (1, 599)), (600, (2, 300)), (1199, (2, 599)), (1200, (4, 300)), (90_000, (256, 351))],
-)
-def test_windows_by_hand(step, expected):
-    assert fields.window(step) == expected  # 90000 / 300 = 300: width 256; 90000 // 256 = 351
-
-
-@given(st.integers(1, 1_000_000))
-def test_windows_are_never_wider_than_a_300th_of_the_step(step):
-    width, number = fields.window(step)
-    assert width == 1 or width <= step / 300 < 2 * width
-    assert number * width <= step < (number + 1) * width
-
-
-@pytest.mark.parametrize(("steps", "interval"), [(90_000, 50), (264_000, 50), (264_000, 1), (1_000_000, 10)])
-def test_a_full_run_stays_below_50000_points(steps, interval):
-    kept = {fields.row_key({"mode": "train", "step": step}) for step in range(interval, steps + 1, interval)}
-    evaluations = 36 * (24 + 2)  # 36 epochs: 24 numbers, lr and epoch
-    assert len(kept) * TRAIN_VALUES + evaluations + 5 < 50_000
-    assert len(kept) >= 600 or len(kept) == steps // interval
-
-
-def test_rows_that_are_no_measurement_have_no_key():
-    assert fields.row_key({"mode": "attempt", "step": 0}) is None
-
-
-def test_result_points_leave_out_what_was_not_measured():
-    result = {"memory_mb": 4096, "fps": None, "images_per_second": 16.0, "train_seconds": 200.0, "iterations": 200}
-    found = fields.result_points(result, 5)
-    assert found == [("memory_gb", 4.0, 5, 200), ("images_per_second", 16.0, 5, 200), ("train_seconds", 200.0, 5, 200)]
 
 
 def test_per_class_table():

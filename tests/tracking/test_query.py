@@ -3,7 +3,7 @@ import pytest
 from harness.errors import UserError
 from harness.recipe import Shortening
 from harness.tracking.query import experiments, history, runs
-from harness.tracking.shipper import ship
+from harness.tracking.shipment import ship
 
 from .folders import START, finished, spec
 

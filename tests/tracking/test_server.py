@@ -1,13 +1,8 @@
 """The shipper against a real MLflow server on the loopback address, which is killed and comes back."""
 
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
 
 import pytest
@@ -15,9 +10,8 @@ import pytest
 from harness.files import read_json
 from harness.runs import State
 from harness.tracking.query import runs
-from harness.tracking.shipper import ship
-from harness.tracking.store import StoreError, environment
-from harness.tracking.ui import ui_command
+from harness.tracking.shipment import ship
+from harness.tracking.store import StoreError
 
 from .folders import (
     RESULT,
@@ -32,63 +26,28 @@ from .folders import (
     val_row,
     write_rows,
 )
+from .servers import Server
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Server:
-    """`mlflow ui` on a store, in a process group of its own."""
-
-    def __init__(self, store, port, folder):
-        self.command, self.port, self.folder = ui_command(store, port), port, folder
-
-    def start(self):
-        settings = {**os.environ, **environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (self.folder / "server.log").open("ab") as log:
-            where = self.folder / "elsewhere"
-            self.process = subprocess.Popen(
-                self.command, env=settings, stdout=log, stderr=log, start_new_session=True, cwd=where
-            )
-        until = time.monotonic() + 120
-        while time.monotonic() < until:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=2)
-                return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.2)
-        pytest.fail((self.folder / "server.log").read_text()[-2000:])
-
-    def kill(self):
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
-@pytest.fixture
-def server(uri, port, tmp_path):
-    (tmp_path / "elsewhere").mkdir()
-    running = Server(uri, port, tmp_path)
+def server(uri, tmp_path):
+    running = Server(uri, tmp_path)
     running.start()
     yield running
-    if running.process.poll() is None:
-        running.kill()
+    running.kill()
 
 
 def test_a_server_shows_the_artifacts_of_runs_that_were_shipped_without_it(tmp_path, uri, server):
     shipped = ship(finished(tmp_path), uri)
-    page = f"http://127.0.0.1:{server.port}/get-artifact?run_uuid={shipped.run_id}&path=per_class.csv"
+    page = f"{server.address}/get-artifact?run_uuid={shipped.run_id}&path=per_class.csv"
     with urllib.request.urlopen(page) as answer:
         assert answer.read().startswith(b"id,name,instances,bbox,segm\n1,person")
 
 
 def test_a_server_that_is_killed_and_comes_back(tmp_path, uri, points, server, capfd):
-    address = f"http://127.0.0.1:{server.port}"
+    address = server.address
     paths = folder(tmp_path)
     write_rows(paths, 1, [attempt_row(1), train_row(10, loss=float("inf"))])
     set_state(paths, State.RUNNING)

@@ -11,9 +11,10 @@ from harness import leases
 from harness.errors import UserError
 from harness.files import read_json
 from harness.runs import RunPaths, State
-from harness.tracking import shipper
-from harness.tracking.fields import window
-from harness.tracking.shipper import follow, ship
+from harness.tracking import shipment, shipper
+from harness.tracking.points import window
+from harness.tracking.shipment import ship
+from harness.tracking.shipper import follow
 from harness.tracking.store import Store, StoreError
 
 from .folders import (
@@ -64,7 +65,9 @@ def test_a_finished_run_in_mlflow(tmp_path, uri, points):
 
     parent = client.get_run(run.data.tags["mlflow.parentRunId"])
     assert parent.info.run_name == "zoo"
-    assert parent.data.tags["mlflow.note.content"] == "Two cells."
+    description, _, table = parent.data.tags["mlflow.note.content"].split("\n\n")
+    assert description == "Two cells."
+    assert table.endswith("| mask_rcnn_r50_caffe_fpn_1x_coco seed 0 | FINISHED | 20.0 | 10.0 |")
     assert (parent.info.status, parent.info.end_time) == ("FINISHED", run.info.end_time)
 
 
@@ -112,7 +115,7 @@ def test_the_journal_grows_while_it_is_shipped(tmp_path, uri, points):
     assert timestamps == {step: 1000 * (START + step) for step in range(10, 101, 10)}
 
 
-def test_a_run_goes_on_under_its_id_after_a_failure(tmp_path, uri, points):
+def test_a_run_goes_on_under_its_id_after_a_failure(tmp_path, uri, points, marks):
     paths = folder(tmp_path)
     write_rows(paths, 1, [attempt_row(1), *(train_row(step) for step in range(10, 61, 10))])
     set_state(paths, State.FAILED, reason="disk full", updated=START + 70)
@@ -135,8 +138,13 @@ def test_a_run_goes_on_under_its_id_after_a_failure(tmp_path, uri, points):
     assert not twice(found)
     losses = {step: value for key, step, _, value in found if key == "train/loss"}
     assert losses == {step: 1 / step if step <= 60 else 7.0 for step in range(10, 101, 10)}
-    marks = [(step, value) for key, step, _, value in found if key == "harness/updated"]
-    assert marks == [(1, START + 70), (2, START + 500)]
+    # A mark at the end of every batch, and of every attempt; its step is milliseconds since the start.
+    assert [(step, value - START) for _, step, _, value in marks(uri, first.run_id)] == [
+        (60_000, 60),
+        (70_000, 70),
+        (200_000, 200),
+        (500_000, 500),
+    ]
     assert client.get_run(first.run_id).info.status == "FINISHED"
     assert client.get_run(first.run_id).data.tags["harness.reason"] == ""
 
@@ -150,7 +158,7 @@ def test_killed_between_the_stores_answer_and_the_cursor(tmp_path, uri, points, 
     finish(paths)
     written = 0
 
-    def save(where, cursor, real=shipper.save):
+    def save(where, cursor, real=shipment.save):
         nonlocal written
         written += 1
         if written > answers:
@@ -158,7 +166,7 @@ def test_killed_between_the_stores_answer_and_the_cursor(tmp_path, uri, points, 
         real(where, cursor)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shipper, "save", save)
+        patch.setattr(shipment, "save", save)
         with pytest.raises(KeyboardInterrupt):
             ship(paths, uri)
     shipped = ship(paths, uri)
@@ -170,17 +178,34 @@ def test_killed_between_the_stores_answer_and_the_cursor(tmp_path, uri, points, 
 
 
 @pytest.mark.slow
+def test_a_superseded_attempt_that_still_writes_adds_nothing(tmp_path, uri, points):
+    paths = folder(tmp_path)
+    write_rows(paths, 1, [attempt_row(1), *(train_row(step) for step in (10, 20))])
+    set_state(paths, State.RUNNING)
+    run_id = ship(paths, uri).run_id
+    paths.attempt(2).mkdir()  # it has counted three rows
+    write_rows(paths, 1, [train_row(30, loss=7.0)])
+    set_state(paths, State.RUNNING, attempt=2)
+    assert ship(paths, uri) is None
+    write_rows(paths, 2, [attempt_row(2, 20) | {"journal": {"0001": 3}}, train_row(30)])
+    write_rows(paths, 1, [train_row(40, loss=7.0)])
+    ship(paths, uri)
+    losses = [(step, value) for key, step, _, value in points(uri, run_id) if key == "train/loss"]
+    assert losses == [(10, 1 / 10), (20, 1 / 20), (30, 1 / 30)]
+
+
+@pytest.mark.slow
 def test_a_lost_answer_is_sent_again_identically(tmp_path, uri, points, monkeypatch):
     """The store commits a batch, and the answer never arrives."""
     paths = finished(tmp_path)
-    real = shipper._Shipper._send
+    real = shipment._Shipment._send
 
     def send(self, batch):
         real(self, batch)
         raise ConnectionError("reset by peer")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shipper._Shipper, "_send", send)
+        patch.setattr(shipment._Shipment, "_send", send)
         with pytest.raises(StoreError, match=r"^tracking store sqlite:.*: reset by peer$"):
             ship(paths, uri)
     write_rows(paths, 1, [train_row(210)])  # and meanwhile the journal has grown
@@ -232,13 +257,13 @@ def test_one_shipper_at_a_time(tmp_path, uri):
 @pytest.mark.slow
 def test_a_shipper_that_lost_its_lease_stops(tmp_path, uri, monkeypatch):
     paths = finished(tmp_path)
-    real = shipper._Shipper._declare
+    real = shipment._Shipment._declare
 
     def declare(self):
         real(self)
         (paths.folder / "tracking.lease" / "00000099").write_text('{"expires": 0.0}')
 
-    monkeypatch.setattr(shipper._Shipper, "_declare", declare)
+    monkeypatch.setattr(shipment._Shipment, "_declare", declare)
     assert ship(paths, uri) is None
     assert not read_json(paths.tracking)["tags"]
 

@@ -6,6 +6,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.tracking.query import runs
+from harness.tracking.shipment import ship
 from harness.tracking.store import Store, StoreError, absolute, answering, database, shown
 
 from .folders import finished, spec
@@ -38,9 +39,12 @@ def test_credentials_are_not_shown():
 
 def test_parents_and_children_are_found_again(uri):
     store = Store(uri)
-    parent = store.parent_run("zoo", "Two cells.", ["a", "b"])
+    parent = store.parent_run("zoo", "Two cells.")
     assert Store(uri).parent_run("zoo", "Two cells.") == parent
-    assert store.client.get_run(parent).data.tags["mlflow.note.content"] == "Two cells.\n\nCells:\n\n- a\n- b"
+    assert store.client.get_run(parent).data.tags["mlflow.note.content"] == "Two cells."
+    experiment = store.client.get_experiment_by_name("zoo")
+    assert experiment.tags["mlflow.note.content"] == "Two cells."
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     child = store.child_run(spec(), "m1", {}, 5.0)
     assert store.child_run(spec(), "m1", {}, 6.0) == child
     assert store.child_run(spec(seed=1), "m1", {}, 5.0) != child
@@ -66,6 +70,20 @@ def test_of_runs_created_together_the_oldest_wins(uri, monkeypatch):
 
 
 @pytest.mark.slow
+def test_children_of_a_parent_that_did_not_win_are_moved(tmp_path, uri):
+    """A parent with an earlier start (of a host whose clock is behind) arrives when this one has children already."""
+    first = ship(finished(tmp_path), uri)
+    store = Store(uri)
+    experiment = store.experiment_id("zoo")
+    mark = {"harness.role": "experiment", "harness.experiment": "zoo"}
+    late = store.client.create_run(experiment, start_time=1, tags=mark).info.run_id
+    second = ship(finished(tmp_path, spec(seed=1)), uri)
+    parents = {store.client.get_run(shipped.run_id).data.tags["mlflow.parentRunId"] for shipped in (first, second)}
+    assert parents == {late}
+    assert len(store.client.search_runs([experiment])) == 3  # the parent that lost is gone
+
+
+@pytest.mark.slow
 def test_a_parent_has_the_status_of_its_children(uri):
     store = Store(uri)
     parent = store.parent_run("zoo", "")
@@ -73,7 +91,7 @@ def test_a_parent_has_the_status_of_its_children(uri):
     expected = [("FINISHED", "RUNNING"), ("FAILED", "FAILED"), ("KILLED", "KILLED"), ("FINISHED", "FINISHED")]
     for index, (status, of_parent) in enumerate(expected):
         store.client.set_terminated(children[index > 0], status, 1000 * (index + 1))
-        store.settle_parent("zoo", parent)
+        store.settle_parent("zoo", parent, "")
         info = store.client.get_run(parent).info
         assert info.status == of_parent
     assert info.end_time == 4000

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from harness.cell import parse_name
 from harness.errors import UserError
 from harness.launching.prepare import PreparedRun
-from harness.recipe import Recipe, field_names
+from harness.recipe import Recipe, field_names, with_overrides
 from harness.training.build import build_augmentation, build_model, build_optimizer, build_schedule, require_weights
 from harness.training.precision import LossScaler
 from training.tiny import changed, session
@@ -157,6 +157,21 @@ def test_weights_follow_the_seed_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["rpn_head.rpn_conv.weight"], other["rpn_head.rpn_conv.weight"])
+
+
+def test_from_scratch() -> None:
+    """Of a row that freezes all it can: nothing is frozen, BN is trained, and each block starts as its shortcut."""
+    caffe = replace(parse_name("mask_rcnn_r50_caffe_fpn_1x_coco").recipe(), base_width=8, fpn_channels=32, mask_convs=1)
+    recipe = with_overrides(replace(caffe, box_fc_channels=32), {"pretrained": "none"})
+    model = build_model(recipe).train()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    norms = {name: module for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    assert len(norms) == 53
+    for name, norm in norms.items():
+        assert norm.training
+        assert (norm.weight == (0 if name.endswith(".bn3") else 1)).all() and not norm.bias.any(), name
+    conv = model.backbone.get_submodule("layer3.2.conv2").weight  # fan out: 32 channels of 3 x 3
+    assert conv.std().item() == pytest.approx((2 / (32 * 9)) ** 0.5, rel=0.05)
 
 
 def test_missing_weights_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
@@ -62,6 +63,47 @@ def test_saving_again_after_a_damage_repairs(tmp_path: Path) -> None:
     save(tmp_path, 2).path.write_bytes(b"")
     save(tmp_path, 2)
     assert value(checkpoint.newest(tmp_path)) == 2
+
+
+def test_what_a_killed_attempt_left_is_removed(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    (tmp_path / ".epoch_0_iter_2.pth.abc.tmp").write_bytes(b"half")
+    (tmp_path / "epoch_7.pth").write_bytes(b"written, but not named in latest.json")
+    save(tmp_path, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "epoch_0_iter_1.pth",
+        "epoch_0_iter_2.pth",
+        "latest.json",
+    ]
+
+
+def test_a_full_disk_leaves_the_one_before(tmp_path: Path) -> None:
+    """No file may have more than 100 kB, as on a disk that is full there."""
+    kept = save(tmp_path, 1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"epoch_0_iter_2\.pth: cannot be written: file too large; make room"):
+            checkpoint.save(tmp_path, {"value": torch.zeros(50_000)}, epoch=0, iteration=2, step=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch_0_iter_1.pth", "latest.json"]
+    assert checkpoint.newest(tmp_path) == kept
+
+
+def test_a_snapshot_does_not_follow_the_training() -> None:
+    weight, rate = torch.ones(3, requires_grad=True), {"lr": 0.1, "betas": (0.9, 0.99)}
+    state = {"weight": weight, "groups": [rate], "view": torch.arange(4.0)[1:3]}
+    snapshot = checkpoint.Snapshot(state, torch.device("cpu"))
+    with torch.no_grad():
+        weight.zero_()
+        state["view"] += 7
+    rate["lr"] = 9.0
+    found = snapshot.arrived()
+    assert torch.equal(found["weight"], torch.ones(3)) and not found["weight"].requires_grad
+    assert found["view"].tolist() == [1.0, 2.0]
+    assert found["view"].untyped_storage().nbytes() == 8  # what the view does not show is not written
+    assert found["groups"] == [{"lr": 0.1, "betas": [0.9, 0.99]}]
 
 
 class Evil:

@@ -1,13 +1,22 @@
 """The loop: what it writes and when; stopped and taken up again it does exactly what an undisturbed one does."""
 
+import itertools
 import json
+import pickle
+import random
+import re
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from harness.data.batches import TrainSet
 from harness.errors import UserError
 from harness.files import read_json, sha256
 from harness.launching.prepare import PreparedRun
@@ -132,31 +141,193 @@ def test_another_checkpoint_is_evaluated_again(
     calls: list[int] = []
     detect = validation.detect
     monkeypatch.setattr(validation, "detect", lambda *words: calls.append(1) or detect(*words))
-    run_to_end(paths, spec, attempt=2)
+    training = run_to_end(paths, spec, attempt=2)
     assert not calls
     with torch.no_grad():
         training.model.rpn_head.rpn_cls.bias += 1
     training.save()
+    training.settle()
     run_to_end(paths, spec, attempt=3)
     assert calls
     assert training.saved is not None
     assert read_json(paths.evaluation)["checkpoint_sha256"] == training.saved.sha256
 
 
+def test_the_attempt_says_what_it_repeats(undisturbed: Training, tmp_path: Path) -> None:
+    """Rows at 2, 4, 5; checkpoint at 3, then killed at 5: the second attempt repeats 4 and 5, and writes them not."""
+    paths, spec = five_iterations(undisturbed, tmp_path / "run")
+    assert not train(session(paths, spec), stop=stop_after(3))
+    kept = {path: path.read_bytes() for path in paths.checkpoints.iterdir()}
+    assert not train(session(paths, spec, attempt=2), stop=stop_after(2))
+    for path in paths.checkpoints.iterdir():
+        path.unlink()
+    for path, content in kept.items():
+        path.write_bytes(content)
+    assert train(session(paths, spec, attempt=3))
+    first, second, third = (read_log(paths.segment(number)) for number in (1, 2, 3))
+    heads = [rows[0] for rows in (first, second, third)]
+    assert [(row["step"], row["replayed"]) for row in heads] == [(0, None), (3, None), (3, [4, 5])]
+    assert [row["journal"] for row in heads] == [{}, {"0001": 2}, {"0001": 2, "0002": 3}]
+    assert [[row["step"] for row in rows[1:]] for rows in (first, second, third)] == [[2], [4, 5], [5]]
+    assert third[1]["mode"] == "val"
+    assert journal(paths) == journal(undisturbed.paths)
+
+
+def test_a_lost_row_is_told(undisturbed: Training, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths, spec = five_iterations(undisturbed, tmp_path / "run")
+    assert not train(session(paths, spec), stop=stop_after(3))
+    paths.segment(1).unlink()
+    assert train(session(paths, spec, attempt=2))
+    assert "the log row of iteration 2 is gone" in capsys.readouterr().err
+
+
+def test_a_step_waits_for_a_copy_only(run: PreparedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is stuck until the epoch's last iteration; what it then gets is what was at the time."""
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    save, steps, first = checkpoint.save, [], {}
+    go_on = threading.Event()
+
+    def slow(folder: Path, content: dict[str, Any], **at: int) -> checkpoint.Saved:
+        assert go_on.wait(60)
+        first.setdefault("weight", content["state_dict"]["rpn_head.rpn_cls.bias"])
+        return save(folder, content, **at)
+
+    def iterate(*words: Any, **options: Any) -> Any:
+        losses = loop_iterate(*words, **options)
+        steps.append(training.model.rpn_head.rpn_cls.bias.detach().clone())
+        if len(steps) == 2:
+            go_on.set()
+        return losses
+
+    loop_iterate = loop.iterate
+    monkeypatch.setattr(loop, "iterate", iterate)
+    monkeypatch.setattr(checkpoint, "save", slow)
+    training = session(run.paths, run.spec)
+    assert not train(training, stop=stop_after(2))
+    assert torch.equal(first["weight"], steps[0])
+    assert not torch.equal(steps[0], steps[1])
+    assert training.saved is not None and training.saved.step == 2
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_training(
+    undisturbed: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the iterations after it, not at the next one; the one before stays, and the run goes on from it."""
+    paths, spec = five_iterations(undisturbed, tmp_path / "run")
+    assert not train(session(paths, spec), stop=stop_after(1))
+    training = session(paths, spec, attempt=2)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+
+    def full(*words: Any, **options: Any) -> checkpoint.Saved:
+        loop.CHECKPOINT_SECONDS = 600.0
+        raise UserError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", full)
+        with pytest.raises(UserError, match="disk full"):
+            train(training)
+    assert 2 < training.position.step < 5
+    again = session(paths, spec, attempt=3)
+    assert again.position.step == 1
+    assert train(again)
+
+
+def test_evaluation_waits_for_its_checkpoint(run: PreparedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, spec = changed(run, tmp_path / "run", epochs=1)
+    save, detect, order = checkpoint.save, validation.detect, []
+
+    def slow(*words: Any, **options: Any) -> checkpoint.Saved:
+        time.sleep(0.3)
+        saved = save(*words, **options)
+        order.append("durable")
+        return saved
+
+    monkeypatch.setattr(checkpoint, "save", slow)
+    monkeypatch.setattr(validation, "detect", lambda *words: order.append("evaluation") or detect(*words))
+    run_to_end(paths, spec)
+    assert order == ["durable", "evaluation"]
+
+
+def test_a_stop_is_heard_during_evaluation(trained: Training, tmp_path: Path) -> None:
+    """Question 4 comes after the epoch's last iteration, 5 after the first image: the next attempt evaluates anew."""
+    paths, spec = changed(
+        PreparedRun(spec=trained.spec, paths=trained.paths), tmp_path / "run", shortening=trained.spec.shortening
+    )
+    assert not train(session(paths, spec), stop=stop_after(4))
+    assert not paths.evaluation.exists()
+    run_to_end(paths, spec, attempt=2)
+    assert journal(paths) == journal(trained.paths)
+
+
+def test_a_superseded_attempt_saves_nothing(run: PreparedRun) -> None:
+    training = session(run.paths, run.spec)
+    run.paths.attempt(2).mkdir(parents=True)
+    training.save()
+    with pytest.raises(UserError, match="attempt 1 gives way to a later one"):
+        training.settle()
+    assert not run.paths.checkpoints.exists()
+
+
+def test_nothing_draws_from_the_global_random_numbers(run: PreparedRun) -> None:
+    """So a checkpoint needs no state of theirs."""
+
+    def states() -> list[Any]:
+        return [random.getstate(), pickle.dumps(np.random.get_state()), torch.get_rng_state().tolist()]
+
+    before = states()
+    run_to_end(run.paths, run.spec)
+    assert states() == before
+
+
 def test_divergence_is_told_and_not_saved(run: PreparedRun, tmp_path: Path) -> None:
+    """The first step is enough: the second one's loss is not finite, at the latest the third one's."""
     paths, spec = changed(run, tmp_path / "run", lr=1e30, warmup_iters=0)
-    with pytest.raises(UserError, match=r"^epoch 1, iteration [23]: the loss is not finite") as caught:
-        train(session(paths, spec))
+    training = session(paths, spec)
+    with pytest.raises(UserError, match=r"^epoch 1, iteration [23]: the loss is not finite for images") as caught:
+        train(training)
     assert "\n" not in str(caught.value)
     assert checkpoint.newest(paths.checkpoints) is None
     assert "NaN" not in paths.segment(1).read_text()
 
 
+def test_a_loss_that_is_not_finite_names_the_images(
+    undisturbed: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NaN in iteration 3, finite again in 4, where the row is: the images are those that iteration 3 was given."""
+    paths, spec = five_iterations(undisturbed, tmp_path / "run")
+    training, count, seen = session(paths, spec), itertools.count(1), []
+    sample = TrainSet._sample
+
+    def iterate(*words: Any, **options: Any) -> Any:
+        return {"loss": torch.tensor(float("nan") if next(count) == 3 else 1.0)}
+
+    monkeypatch.setattr(loop, "iterate", iterate)
+    monkeypatch.setattr(TrainSet, "_sample", lambda data, image, at: seen.append(image) or sample(data, image, at))
+    with pytest.raises(
+        UserError, match=r"^epoch 1, iteration 3: the loss is not finite for images (\d+), (\d+);"
+    ) as caught:
+        train(training)
+    named = [int(number) for number in re.findall(r"images (\d+), (\d+);", str(caught.value))[0]]
+    assert named == [int(training.images.index.image_ids[image]) for image in seen[4:6]]
+
+
 def test_divergence_between_rows_is_not_saved(run: PreparedRun) -> None:
     training = session(run.paths, run.spec)
-    training.meter.add({"loss": torch.tensor(float("nan"))}, seconds=1, data_seconds=0)
-    with pytest.raises(UserError, match="not finite"):
+    training.meter.add({"loss": torch.tensor(float("nan"))}, step=1, seconds=1, data_seconds=0)
+    with pytest.raises(UserError, match="epoch 1, iteration 1: the loss is not finite"):
         training.save()
+    assert not run.paths.checkpoints.exists()
+
+
+def test_weights_that_are_not_finite_are_not_saved(run: PreparedRun) -> None:
+    """Though the loss still was, as it is after the step that broke them."""
+    training = session(run.paths, run.spec)
+    training.advance()
+    with torch.no_grad():
+        training.model.rpn_head.rpn_cls.bias[0] = float("inf")
+    training.save()
+    with pytest.raises(UserError, match="epoch 1, iteration 1: weights are no longer finite"):
+        training.settle()
     assert not run.paths.checkpoints.exists()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.data.coco import CocoSplit
 from harness.errors import UserError
 from harness.files import read_json
 from harness.training.reevaluate import Verdict, reevaluate
@@ -76,3 +77,19 @@ def test_no_file(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match=f"{name}: no such file"):
         reevaluate(tmp_path / name)
+
+
+def test_the_data_set_of_the_recipe(trained: Training, tmp_path: Path, shapes: Path) -> None:
+    """A copy elsewhere is tested on the data set that its recipe names."""
+    copy = tmp_path / "copy.pth"
+    shutil.copy(files(trained)[0], copy)
+    asked: list[str] = []
+
+    def find(name: str) -> CocoSplit:
+        asked.append(name)
+        return CocoSplit(images=shapes / "val", annotations=shapes / "annotations/instances_val.json")
+
+    found = reevaluate(copy, find_split=find)
+    assert asked == ["shapes"]
+    assert found.evaluation.numbers == read_json(trained.paths.evaluation)["numbers"]
+    assert (found.precision, found.published) == ("fp32", None)

@@ -72,10 +72,11 @@ class TinyBackbone(nn.Module):
 
 
 @contextmanager
-def tiny_backbone() -> Iterator[None]:
+def tiny_backbone(wanted: bool = True) -> Iterator[None]:
     """Build models with TinyBackbone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "ResNet", TinyBackbone)
+        if wanted:
+            patch.setattr(build, "ResNet", TinyBackbone)
         yield
 
 

@@ -1,0 +1,43 @@
+"""What the store says of runs whose processes died before they could tell it: put right by whoever looks next."""
+
+import socket
+from collections.abc import Callable, Iterable
+
+from harness.leases import is_held
+from harness.runs import RunPaths, read_state
+from harness.tracking.cursor import load
+from harness.tracking.home import home
+from harness.tracking.shipment import ship
+from harness.tracking.snapshot import STATUS
+from harness.tracking.store import StoreError, database
+
+
+def repair(runs: Iterable[RunPaths], uri: str, say: Callable[[str], object]) -> None:
+    """Ship the runs that have ended while the store shows them as running or waiting.
+
+    say gets a line where the store does not answer, and where runs wait for `harness sync` at the store's home.
+    """
+    behind = [paths for paths in runs if _is_behind(paths, uri)]
+    file = database(uri)
+    owner = home(file) if file else None
+    if owner and any(read_state(paths).host not in ("", owner) for paths in behind):
+        say(f"only {owner} opens {file}: `harness sync` there brings the runs on other hosts to MLflow")
+    if owner and owner != socket.gethostname():
+        return
+    try:
+        for paths in filter(_was_abandoned, behind):
+            ship(paths, uri)
+    except StoreError as error:
+        say(f"{error}; MLflow shows runs as going on that are not; later: harness sync")
+
+
+def _is_behind(paths: RunPaths, uri: str) -> bool:
+    """Whether the store was last told of another state than that of now."""
+    state, told = read_state(paths), load(paths, uri).status
+    return told.split(" ")[0] != STATUS[state.state]
+
+
+def _was_abandoned(paths: RunPaths) -> bool:
+    """Whether the run has ended on this host, and no shipper is about to say so."""
+    state = read_state(paths)
+    return state.state.ended and state.host == socket.gethostname() and not is_held(paths.folder / "tracking.lease")

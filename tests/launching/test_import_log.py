@@ -1,0 +1,216 @@
+"""Logs of mmdetection 2.x become runs: whatever became of the file, the steps are right, and twice is once."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tracking import folders
+from training.tiny import prepared_run, session, stop_after
+
+from harness.errors import UserError
+from harness.files import read_json
+from harness.imported import minus_published, published_curve
+from harness.launching.import_log import import_log
+from harness.launching.published_log import read_published_log
+from harness.launching.status import _minus_published
+from harness.published import published_rows
+from harness.recipe import Shortening
+from harness.runs import Origin, RunPaths, State, merged_rows, read_spec, read_state
+from harness.training.loop import train as train_run
+
+CELL = "mask_rcnn_r50_caffe_fpn_1x_coco"
+LOG = published_rows()[CELL].log_file
+ENVIRONMENT = {
+    "env_info": "sys.platform: linux\nPython: 3.7.7 (default)\nPyTorch: 1.5.0\nMMDetection: 2.0.0+7fc1cf3",
+    "seed": 7, "exp_name": f"{CELL}.py", "config": "model = dict()",
+}  # fmt: skip
+
+
+def train(epoch: int, place: int, loss: float = 1.0) -> str:
+    """A record as recipes.md has it."""
+    row = {"mode": "train", "epoch": epoch, "iter": place, "lr": 0.02, "memory": 4175, "data_time": 0.056, "acc": 85.0}
+    return json.dumps(row | {"loss_mask": 0.9, "loss": loss, "time": 0.43})
+
+
+def val(epoch: int, box: float = 0.0, count: int = 625) -> str:
+    """The record of an epoch, with a number of batches for an `iter`."""
+    row = {"mode": "val", "epoch": epoch, "iter": count, "lr": 0.02, "bbox_mAP": box or epoch / 40, "bbox_mAP_50": 0.5}
+    return json.dumps(row | {"bbox_mAP_copypaste": "0.19 0.38", "segm_mAP": (box or epoch / 40) - 0.03})
+
+
+def epochs(first: int, last: int, *, iterations: int = 500) -> list[str]:
+    """Whole epochs, a record every 50 iterations."""
+    places = range(50, iterations + 1, 50)
+    return [line for e in range(first, last + 1) for line in (*(train(e, place) for place in places), val(e))]
+
+
+def write(folder: Path, lines: list[str], name: str = LOG) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("\n".join(lines) + "\n")
+    return folder / name
+
+
+def read(folder: Path, lines: list[str], *, coco_at_16: bool = True) -> Any:
+    return read_published_log(write(folder, lines), coco_at_16=coco_at_16)
+
+
+def steps(log: Any, mode: str) -> list[int]:
+    return [row["step"] for row in log.of(mode)]
+
+
+@pytest.mark.parametrize("head", [[json.dumps(ENVIRONMENT)], []])
+def test_a_val_records_step_is_epoch_times_iterations(tmp_path: Path, head: list[str]) -> None:
+    log = read(tmp_path, [*head, *epochs(1, 3)])
+    assert log.iterations == 500
+    assert steps(log, "val") == [500, 1000, 1500]
+    assert steps(log, "train") == list(range(50, 1501, 50))
+    assert {row["iter"] for row in log.of("val")} == {500}
+    assert bool(log.environment) == bool(head)
+
+
+def test_the_last_part_of_an_epoch_that_no_record_shows(tmp_path: Path) -> None:
+    """COCO in batches of 16 has 7330 iterations an epoch; logged every 50, 7300 is the last one."""
+    lines = [*(train(1, place) for place in range(50, 7301, 50)), val(1, count=5000)]
+    assert read(tmp_path, lines).iterations == 7330
+    assert read(tmp_path, lines, coco_at_16=False).iterations == 7300
+    assert steps(read(tmp_path, lines), "val") == [7330]
+    assert read(tmp_path, epochs(1, 1, iterations=7250)).iterations == 7250  # another data set
+
+
+def test_repeats_after_a_resume(tmp_path: Path) -> None:
+    """Killed in epoch 3 and resumed from epoch 1: what the second attempt says counts."""
+    old = [*epochs(1, 2), train(3, 50, loss=9.0)]
+    new = [json.dumps(ENVIRONMENT), *(train(2, place, loss=2.0) for place in range(50, 501, 50)), val(2, 0.33)]
+    log = read(tmp_path, [*old, *new])
+    assert (log.repeated, steps(log, "val")) == (11, [500, 1000])
+    assert [row["loss"] for row in log.of("train")] == [1.0] * 10 + [2.0] * 10 + [9.0]
+    assert log.of("val")[1]["bbox_mAP"] == 0.33
+
+
+def test_torn_lines_and_nan(tmp_path: Path) -> None:
+    lines = epochs(1, 2)
+    lines[3] = lines[3][:40]
+    lines[5] = train(1, 300).replace("1.0", "NaN")
+    log = read(tmp_path, [*lines, "[1, 2]", '"text"', '{"mode": "train", "epoch": null}', lines[-1][:20]])
+    assert (log.skipped, len(log.of("train"))) == (5, 19)
+    assert math.isnan(next(row["loss"] for row in log.of("train") if row["step"] == 300))
+
+
+def test_stamps_follow_the_name_and_the_times(tmp_path: Path) -> None:
+    """2020-05-04 23:18:12 UTC is 1588634292; 1000 iterations of 0.43 s."""
+    log = read(tmp_path, epochs(1, 2))
+    assert "20200504_231812" in LOG and log.start == 1588634292
+    assert log.rows[-1]["stamp"] == pytest.approx(1588634292 + 430)
+
+
+@pytest.mark.parametrize("lines", [[], ["hello"], [json.dumps(ENVIRONMENT)], [val(1)]])
+def test_not_a_log(tmp_path: Path, lines: list[str]) -> None:
+    with pytest.raises(UserError, match=r"holds no training records; expected a \*\.log\.json"):
+        read(tmp_path, lines)
+
+
+def test_an_imported_run(tmp_path: Path) -> None:
+    file = write(tmp_path, [json.dumps(ENVIRONMENT), *epochs(1, 12)])
+    found = import_log(file, tmp_path / "runs", cell=CELL)
+    paths = found.paths
+    spec, result = read_spec(paths), read_json(paths.result)
+    assert (found.new, found.doubts, found.state) == (True, (), State.FINISHED)
+    assert paths.folder.parent == tmp_path / "runs" / "imported"
+    assert (spec.origin, spec.full, spec.seed, spec.cell) == (Origin.IMPORTED, False, 7, CELL)
+    assert spec.source is not None and spec.source.url == published_rows()[CELL].log_url
+    assert (read_state(paths).state, read_state(paths).updated) == (State.FINISHED, found.log.rows[-1]["stamp"])
+    assert [row["mode"] for row in merged_rows(paths)].count("val") == 12
+    assert result["metrics"] == {"bbox_mAP": 0.3, "bbox_mAP_50": 0.5, "segm_mAP": 0.27}
+    assert (result["memory_mb"], result["iterations"], result["hardware"]) == (4175, 6000, None)
+    assert result["versions"] == {"python": "3.7.7", "pytorch": "1.5.0", "mmdetection": "2.0.0+7fc1cf3"}
+    assert Path(result["files"]["log"]["path"]) == paths.log.resolve()
+
+
+def test_twice_is_once(tmp_path: Path) -> None:
+    file = write(tmp_path, epochs(1, 2))
+    first = import_log(file, tmp_path / "runs", cell=CELL)
+    state = (first.paths.state.stat().st_ino, first.paths.log.read_bytes())
+    second = import_log(write(tmp_path / "again", epochs(1, 2)), tmp_path / "runs", cell=CELL)
+    assert (second.new, second.paths) == (False, first.paths)
+    assert state == (first.paths.state.stat().st_ino, first.paths.log.read_bytes())
+    assert [path.name for path in first.paths.folder.parent.iterdir()] == [first.paths.folder.name]
+    assert (first.state, read_state(first.paths).reason) == (State.KILLED, "the log ends in epoch 2 of 12")
+    assert not first.paths.result.exists()
+
+
+def test_the_wrong_cell(tmp_path: Path) -> None:
+    other = "mask_rcnn_r50_fpn_2x_coco"
+    file = write(tmp_path, [json.dumps(ENVIRONMENT), *epochs(1, 13)])
+    with pytest.raises(UserError, match=f"has 13 epochs, {CELL} has 12"):
+        import_log(file, tmp_path / "runs", cell=CELL)
+    assert not (tmp_path / "runs").exists()
+    assert import_log(file, tmp_path / "runs", cell=other).doubts == (
+        f"{file}: its name says {CELL}, not {other}", f"{file}: its exp_name says {CELL}, not {other}",
+    )  # fmt: skip
+    with pytest.raises(UserError, match="unknown cell"):
+        import_log(file, tmp_path / "runs", cell="mask_rcnn")
+
+
+def trained(root: Path, **changes: Any) -> RunPaths:
+    """A run of the same cell after two epochs with box AP 0.1, 0.2 and half of it for masks."""
+    paths = folders.folder(root, folders.spec(shortening=Shortening(), **changes))
+    folders.write_rows(paths, 1, [folders.attempt_row(1), folders.val_row(1), folders.val_row(2)])
+    return paths
+
+
+def test_held_against_the_imported_curve(tmp_path: Path) -> None:
+    """Imported 1/40, 2/40; ours 0.2 and 0.1 after two epochs: 0.15 and 0.08 above."""
+    runs = tmp_path / "runs"
+    paths = trained(runs)
+    assert minus_published(runs, read_spec(paths), 2, {"bbox_mAP": 0.2}) == {} and _minus_published(paths) == ""
+    import_log(write(tmp_path, epochs(1, 3)), runs, cell=CELL)
+    assert published_curve(runs, CELL)[2] == pytest.approx({"bbox_mAP": 0.05, "segm_mAP": 0.02})
+    assert published_curve(runs, "mask_rcnn_r50_fpn_1x_coco") == {}
+    spec = read_spec(paths)
+    assert minus_published(runs, spec, 2, {"bbox_mAP": 0.2, "segm_mAP": -1.0}) == pytest.approx(
+        {"bbox_mAP_minus_published": 0.15}
+    )
+    assert minus_published(runs, spec, 9, {"bbox_mAP": 0.2}) == {}
+    assert minus_published(runs, replace(spec, shortening=Shortening(epochs=2)), 2, {"bbox_mAP": 0.2}) == {}
+    assert _minus_published(paths) == "+15.0 / +8.0"
+
+
+def test_of_several_logs_the_published_one(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    import_log(write(tmp_path, [*epochs(1, 1)]), runs, cell=CELL)
+    import_log(write(tmp_path, [train(1, 50), val(1, 0.3)], "mine.log.json"), runs, cell=CELL)
+    assert published_curve(runs, CELL)[1]["bbox_mAP"] == 1 / 40
+
+
+@pytest.mark.slow
+def test_in_mlflow_like_a_run_of_ours_and_marked(tmp_path: Path) -> None:
+    from harness.reporting.records import from_tracking
+    from harness.tracking.shipment import ship
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    lines = [json.dumps(ENVIRONMENT), *epochs(1, 12)]
+    lines[4] = lines[4].replace("1.0", "NaN")
+    file = write(tmp_path, lines)
+    for first in (True, False):
+        shipped = ship(import_log(file, tmp_path / "runs", cell=CELL).paths, uri)
+        assert (shipped is not None) == first
+    (record,) = from_tracking(uri, "imported")
+    assert (record.origin, record.full, record.state, record.epoch) == ("imported", False, "FINISHED", 12)
+    assert record.metrics["bbox_mAP"] == 0.3 and record.hardware is None
+    assert [point.bbox_mAP for point in record.history] == pytest.approx([epoch / 40 for epoch in range(1, 13)])
+    assert record.started == 1588634292000
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny")
+def test_a_trainings_journal_says_how_far_it_is_from_the_published_curve(tmp_path: Path, shapes: Path) -> None:
+    run = prepared_run(tmp_path, shapes, epochs=12, shorten=", iterations_per_epoch: 1")
+    import_log(write(tmp_path, epochs(1, 12)), tmp_path / "runs", cell=run.spec.cell)
+    train_run(session(run.paths, run.spec), stop=stop_after(12))
+    first = next(row for row in merged_rows(run.paths) if row["mode"] == "val")
+    assert first["epoch"] == 1
+    assert first["bbox_mAP_minus_published"] == pytest.approx(first["bbox_mAP"] - 1 / 40)
+    assert first["segm_mAP_minus_published"] == pytest.approx(first["segm_mAP"] + 0.005)
