@@ -167,9 +167,8 @@ def weights(settings: Settings) -> Check:
     detail = f"{len(SOURCES) - len(missing)} of {len(SOURCES)} found"
     if not missing:
         return Check(name="pretrained weights", status="ok", detail=detail)
-    todo = (
-        f"only for cells that start from them: run `harness fetch`, or place the files in {settings.cache_root}/weights"
-    )
+    folder = settings.cache_root / "weights"
+    todo = f"only for cells that start from them: run `harness fetch EXPERIMENT`, or place the files in {folder}"
     return Check(name="pretrained weights", status="warn", detail=f"{detail}; not {', '.join(missing)}", todo=todo)
 
 

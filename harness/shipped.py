@@ -3,13 +3,20 @@
 from importlib.resources import files
 from pathlib import Path
 
+from harness.errors import UserError
+
 
 def find_experiment(path: Path) -> Path:
-    """`path` if it exists; else the shipped experiment of that bare name ("zoo"), where there is one; else `path`."""
-    if path.exists() or path.suffix or len(path.parts) != 1:
+    """`path` if it exists; else the shipped experiment of that bare name ("zoo"), where there is one; else `path`.
+
+    Raises UserError where there is no such file, but a shipped experiment of its name.
+    """
+    found = shipped_file(Path(f"{path.stem}.yaml"))
+    if path.exists() or not found.exists():
         return path
-    found = shipped_file(Path(f"{path}.yaml"))
-    return found if found.exists() else path
+    if path.suffix or len(path.parts) != 1:
+        raise UserError(f"{path}: no such file; did you mean '{path.stem}', the one that comes with the package?")
+    return found
 
 
 def shipped_file(name: Path) -> Path:

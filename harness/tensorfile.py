@@ -8,6 +8,7 @@ refused by the name of what it would call.
 
 import importlib.util
 import re
+import sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ class _Uncalled(type):
 
     def __call__(cls, *arguments: Any) -> Any:
         name = f"{cls.__module__}.{cls.__qualname__}"
-        if importlib.util.find_spec(name.split(".")[0]) is not None:
+        package = name.split(".")[0]
+        if package in sys.modules or importlib.util.find_spec(package) is not None:
             raise _CallRefusedError(name)
         return OrderedDict()
 

@@ -47,6 +47,14 @@ def test_code_is_refused_by_name(tmp_path: Path, function: Callable[..., Any], n
     assert not (tmp_path / "executed").exists()
 
 
+def test_a_function_of_the_main_module_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "hook", hook := lambda text: None, raising=False)
+    hook.__module__, hook.__qualname__ = "__main__", "hook"
+    torch.save({"meta": Calls(hook, "text")}, tmp_path / "file.pth")
+    with pytest.raises(UserError, match=r"would execute __main__\.hook, which is refused"):
+        load_tensors(tmp_path / "file.pth")
+
+
 @pytest.fixture
 def strangers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """A package that is there while a file is written, and then no more."""

@@ -10,6 +10,9 @@ from harness.cli.output import Json, print_json, print_table
 from harness.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.runs import RunPaths
     from harness.settings import Settings
 
 
@@ -101,13 +104,20 @@ def fetch(experiment: ExperimentFile, published_checkpoints: PublishedCheckpoint
 
     settings, recipes = load_settings(), [planned.recipe for planned in load(experiment).cells]
     sources = sorted({recipe.pretrained for recipe in recipes} - {FROM_SCRATCH})
+    datasets = sorted({recipe.dataset for recipe in recipes})
+    _fetch_each(
+        [*((_fetch_weights, source) for source in sources), *((_fetch_dataset, name) for name in datasets)], settings
+    )
+
+
+def _fetch_each(wanted: "Sequence[tuple[Callable[[str, Settings], Path], str]]", settings: "Settings") -> None:
+    """Fetch each by its name; where one cannot be had, the others are fetched all the same."""
     faults = []
-    for what, names in ((_fetch_weights, sources), (_fetch_dataset, sorted({recipe.dataset for recipe in recipes}))):
-        for name in names:
-            try:
-                print(f"{name}: {what(name, settings)}")
-            except UserError as error:  # the others are fetched all the same
-                faults.append(f"{name}: {error}")
+    for fetch_one, name in wanted:
+        try:
+            print(f"{name}: {fetch_one(name, settings)}")
+        except UserError as error:
+            faults.append(f"{name}: {error}")
     if faults:
         raise UserError("\n".join(faults))
 
@@ -141,10 +151,13 @@ def _fetch_published(experiment: Path) -> None:
     from harness.launching.published import fetch_checkpoint
     from harness.settings import load_settings
 
-    cache = load_settings().cache_root
-    for planned in load(experiment, published=True).cells:
-        with download_bar(planned.cell.name) as progress:
-            print(f"{planned.cell.name}: {fetch_checkpoint(planned.cell.name, cache, progress=progress)}")
+    settings = load_settings()
+
+    def fetch_one(cell: str, settings: "Settings") -> Path:
+        with download_bar(cell) as progress:
+            return fetch_checkpoint(cell, settings.cache_root, progress=progress)
+
+    _fetch_each([(fetch_one, planned.cell.name) for planned in load(experiment, published=True).cells], settings)
 
 
 def sync(
@@ -153,29 +166,28 @@ def sync(
     follow: Annotated[bool, typer.Option("--follow", help="Go on until every run has ended.")] = False,
 ) -> None:
     """Ship what MLflow does not have yet of an experiment's runs."""
-    from harness.runs import experiment_runs, settle
+    from harness.runs import experiment_runs
     from harness.settings import load_settings
     from harness.tracking.shipment import ship
-    from harness.tracking.shipper import follow as follow_run
+    from harness.tracking.shipper import follow_all
 
     settings, name = load_settings(), load(experiment, published=published_checkpoints).name
-    runs = list(experiment_runs(settings.run_root, name))
-    if not runs:
+
+    def runs() -> "list[RunPaths]":
+        return list(experiment_runs(settings.run_root, name))
+
+    if not runs():
         raise UserError(f"no runs of {name} in {settings.run_root}; now run: harness submit {experiment}")
-    behind = False
-    for paths in runs:
-        if follow and not settle(paths).state.ended:
-            behind |= not follow_run(paths, settings.tracking_uri)
-            continue
+    if follow and not follow_all(runs, settings.tracking_uri):
+        raise typer.Exit(1)
+    for paths in runs():
         shipped = ship(paths, settings.tracking_uri)
         news = f"{shipped.points} points, {shipped.artifacts} artifacts" if shipped else "nothing new"
         print(f"{paths.folder.name}: {news}")
-    if behind:
-        raise typer.Exit(1)
 
 
 def ui(
-    port: Annotated[int | None, typer.Option(help="Default: 5000, or the next free one.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: 5000, or the next free one.")] = None,
     serve: Annotated[
         bool,
         typer.Option(

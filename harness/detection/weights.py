@@ -108,8 +108,8 @@ def missing_message(source_name: str, cache_root: Path) -> str:
     source = _known(source_name)
     own, torch_hub = _folders(cache_root)
     message = (
-        f"pretrained weights {source.name} are missing: no {source.file} in {own} or {torch_hub}; run `harness fetch` "
-        f"where there is a network, or place {source.url} there"
+        f"pretrained weights {source.name} are missing: no {source.file} in {own} or {torch_hub}; "
+        f"run `harness fetch EXPERIMENT` where there is a network, or place {source.url} there"
     )
     if older := next(_aliases(source, (own, torch_hub)), None):
         proof = _proof(source, cache_root)

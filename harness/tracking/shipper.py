@@ -5,10 +5,11 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.runs import RunPaths, read_state
+from harness.runs import RunPaths, read_state, settle
 from harness.tracking.shipment import has_news, ship
 from harness.tracking.store import StoreError
 
@@ -24,13 +25,26 @@ def follow(paths: RunPaths, uri: str, interval: float = 5.0, parent: int | None 
     more. Each outage is told in one line on stderr.
     Raises ForeignStore at once where the store is an SQLite file of another host.
     """
+    orphaned = (lambda: os.getppid() != parent) if parent is not None else (lambda: False)
+    return _follow(lambda: [paths], uri, interval, over=lambda: read_state(paths).state.ended or orphaned())
+
+
+def follow_all(find: Callable[[], Sequence[RunPaths]], uri: str, interval: float = 5.0) -> bool:
+    """The same for all runs that `find` lists, one after the other in each round, until none is left to end.
+
+    A run that comes to the list meanwhile is shipped, too; one whose process died without a word has ended.
+    """
+    return _follow(find, uri, interval, over=lambda: all(settle(paths).state.ended for paths in find()))
+
+
+def _follow(find: Callable[[], Sequence[RunPaths]], uri: str, interval: float, *, over: Callable[[], bool]) -> bool:
     pause, failing, give_up = interval, False, float("inf")
     while True:
-        leaving = read_state(paths).state.ended or (parent is not None and os.getppid() != parent)
-        if leaving:
+        if leaving := over():
             give_up = min(give_up, time.monotonic() + PATIENCE)
         try:
-            ship(paths, uri)
+            for paths in find():
+                ship(paths, uri)
         except StoreError as error:
             if time.monotonic() > give_up:
                 _say(f"{error}; giving up, ship the rest later with: harness sync")
@@ -40,22 +54,22 @@ def follow(paths: RunPaths, uri: str, interval: float = 5.0, parent: int | None 
             failing, pause = True, min(LONGEST_PAUSE, 2 * pause)
         else:
             if failing:
-                _say(f"the store answers again: {paths.folder.name} is up to date")
+                _say("the store answers again, and is up to date")
             failing, pause = False, interval
-            complete = not has_news(paths, uri)
+            complete = not any(has_news(paths, uri) for paths in find())
             if leaving and (complete or time.monotonic() > give_up):
                 return complete
-        _wait(paths, min(pause, interval) if leaving else pause)
+        if leaving:
+            time.sleep(min(pause, interval))
+        else:
+            _wait(pause, over)
 
 
-def _wait(paths: RunPaths, seconds: float) -> None:
-    """Sleep, but not through the end of the run."""
-    was_over = read_state(paths).state.ended
+def _wait(seconds: float, over: Callable[[], bool]) -> None:
+    """Sleep, but not through the end."""
     until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
+    while (left := until - time.monotonic()) > 0 and not over():
         time.sleep(min(1.0, left))
-        if not was_over and read_state(paths).state.ended:
-            return
 
 
 def _say(line: str) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,13 +76,26 @@ def _remove_others(folder: Path, kept: set[str]) -> None:
 
 
 def newest(folder: Path) -> Saved | None:
-    """The newest checkpoint whose content is what was written, or None; one that is passed over is told on stderr."""
-    for entry in reversed(_history(folder)):
+    """The newest checkpoint whose content is what was written; one that is passed over is told on stderr.
+
+    None where there is none. Without those that latest.json names, any other that can be read is taken.
+    Raises UserError where there are checkpoints, but none of them can be used: starting anew would remove them.
+    """
+    history = _history(folder)
+    for entry in reversed(history):
         path = folder / entry["file"]
         if path.exists() and sha256(path) == entry["sha256"]:
             return Saved(path=path, sha256=entry["sha256"], epoch=entry["epoch"], step=entry["step"])
         fault = "is not what was written" if path.exists() else "is gone"
         sys.stderr.write(f"{path}: {fault}; going back to what came before it\n")
+    found = sorted(folder.glob("epoch_*.pth"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in (path for path in found if path.name not in {entry["file"] for entry in history}):
+        with suppress(UserError):
+            meta = load(path)["meta"]
+            sys.stderr.write(f"{path}: going on from it, although latest.json does not name it\n")
+            return Saved(path=path, sha256=sha256(path), epoch=meta["epoch"], step=meta["iter"])
+    if found:
+        raise UserError(f"{folder}: none of its {len(found)} checkpoints can be read; move them away to start anew")
     return None
 
 

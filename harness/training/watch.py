@@ -43,6 +43,7 @@ class Limits:
     start: float = 1800.0  # until the first step is done
     checkpoint: float = 1800.0
     alone: float = 3600.0  # what rank 0 does while the others wait: scoring, and the outcome
+    silence: float = 120.0  # without a note of a rank: more than NFS may hide one (60 s) and JSON holds the interpreter
     poll: float = 5.0  # between two looks
 
 
@@ -188,7 +189,7 @@ class _Watcher:
         seen = [note]
         if self.ranks.world > 1:
             seen += read_notes(self.folder, range(1, self.ranks.world) if self.ranks.main else range(1))
-        return bool(troubles(seen, self.watch.limits.step))
+        return bool(troubles(seen, self.watch.limits.silence))
 
     def _dump(self, note: Note) -> None:
         if self.dumped:
@@ -206,7 +207,7 @@ class _Watcher:
             *(other for other in read_notes(self.folder, range(self.ranks.world)) if other.rank != note.rank),
             note,
         ]
-        text = accusation(notes, self.watch.limits.step)
+        text = accusation(notes, self.watch.limits.silence)
         try:
             with (self.folder / "verdict.txt").open("x", encoding="utf-8") as file:
                 file.write(f"{text}\n")
@@ -217,12 +218,12 @@ class _Watcher:
 
     def _end_frozen(self, notes: list[Note]) -> None:
         """Kill the ranks of this node that do not leave by themselves: what is frozen would keep its GPU for ever."""
-        others = [note for note in notes if note.rank != self.ranks.rank]
-        if others:
-            time.sleep(4 * self.watch.limits.poll)
-        for note in others:
-            if note.host == self.own[0] and is_working(note.pid, note.started):
-                os.kill(note.pid, signal.SIGKILL)
+        here = [note for note in notes if note.rank != self.ranks.rank and note.host == self.own[0]]
+        until = time.monotonic() + 4 * self.watch.limits.poll
+        while (left := [note for note in here if is_working(note.pid, note.started)]) and time.monotonic() < until:
+            time.sleep(self.watch.limits.poll / 10)
+        for note in left:
+            os.kill(note.pid, signal.SIGKILL)
 
     def _leave(self, note: Note) -> None:
         """End this process, whatever its other threads do, when the others have had time to write their stacks."""

@@ -24,7 +24,7 @@ from harness.training import loop
 from harness.training.images import TrainingImages
 from harness.training.watch import Limits
 
-LIMITS = Limits(step=4.0, start=60.0, poll=0.3)
+LIMITS = Limits(step=4.0, start=60.0, silence=4.0, poll=0.3)
 
 
 def happen(event: str) -> None:

@@ -14,7 +14,7 @@ from harness.runs import RunPaths, State
 from harness.tracking import shipment, shipper
 from harness.tracking.points import window
 from harness.tracking.shipment import ship
-from harness.tracking.shipper import follow
+from harness.tracking.shipper import follow, follow_all
 from harness.tracking.store import Store, StoreError
 
 from .folders import (
@@ -291,6 +291,27 @@ def test_follow_ends_soon_after_the_run(tmp_path, uri, points):
 
 
 @pytest.mark.slow
+def test_follow_all_ships_runs_side_by_side_and_those_that_come_later(tmp_path, uri, points):
+    """Three runs: the first goes on all the time, and neither a waiting nor a new one has to wait for its end."""
+    runs = [folder(tmp_path, spec(seed=seed)) for seed in range(3)]
+    for paths, state in zip(runs, (State.RUNNING, State.QUEUED, State.FINISHED), strict=True):
+        write_rows(paths, 1, [attempt_row(1), train_row(1)])
+        set_state(paths, state)
+    rounds = []
+
+    def find():
+        rounds.append(1)
+        if all(paths.tracking.exists() for paths in runs):
+            for paths in runs:
+                set_state(paths, State.KILLED)
+        return runs if len(rounds) > 3 else runs[:2]
+
+    assert follow_all(find, uri, interval=0.1)
+    for paths in runs:
+        assert len(points(uri, read_json(paths.tracking)["run_id"])) == TRAIN_VALUES
+
+
+@pytest.mark.slow
 def test_follow_tries_again_and_says_so_once(tmp_path, uri, monkeypatch, capsys):
     paths = finished(tmp_path)
     left = [StoreError("tracking store X: refused")] * 3
@@ -306,7 +327,7 @@ def test_follow_tries_again_and_says_so_once(tmp_path, uri, monkeypatch, capsys)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         "shipper: tracking store X: refused; trying again",
-        f"shipper: the store answers again: {paths.folder.name} is up to date",
+        "shipper: the store answers again, and is up to date",
     ]
 
 

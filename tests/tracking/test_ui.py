@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from harness.errors import UserError
+from harness.tracking import ui
 from harness.tracking.ui import Service, is_loopback, open_ui
 
 
@@ -69,3 +70,10 @@ def test_a_taken_port(tmp_path):
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port} is taken"):
             open_ui(f"sqlite:///{tmp_path}/mlflow.db", port)
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
+def test_an_address_of_another_machine(tmp_path, host):
+    (tmp_path / "x.db").touch()
+    with pytest.raises(UserError, match=f"{host} is not an address of this machine; name another --host"):
+        ui._is_free(host, 5000)

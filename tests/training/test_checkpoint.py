@@ -65,6 +65,24 @@ def test_saving_again_after_a_damage_repairs(tmp_path: Path) -> None:
     assert value(checkpoint.newest(tmp_path)) == 2
 
 
+def test_without_the_list_the_newest_that_can_be_read_is_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """latest.json is lost, and the newest file cut: nothing is started anew behind the user's back."""
+    for step in (1, 2, 3):
+        meta = {"epoch": 0, "iteration": step, "iter": step}
+        checkpoint.save(tmp_path, {"meta": meta}, epoch=0, iteration=step, step=step)
+        os.utime(tmp_path / f"epoch_0_iter_{step}.pth", (step, step))
+    (tmp_path / "latest.json").unlink()
+    (tmp_path / "epoch_0_iter_3.pth").write_bytes(b"cut")
+    found = checkpoint.newest(tmp_path)
+    assert found is not None and (found.path.name, found.epoch, found.step) == ("epoch_0_iter_2.pth", 0, 2)
+    assert "latest.json does not name it" in capsys.readouterr().err
+    found.path.write_bytes(b"cut, too")
+    with pytest.raises(UserError, match="none of its 2 checkpoints can be read; move them away to start anew"):
+        checkpoint.newest(tmp_path)
+
+
 def test_what_a_killed_attempt_left_is_removed(tmp_path: Path) -> None:
     save(tmp_path, 1)
     (tmp_path / ".epoch_0_iter_2.pth.abc.tmp").write_bytes(b"half")
