@@ -1,9 +1,11 @@
 """A cell: a point of the matrix. It carries the published name, and a name parses back to its cell."""
 
 import itertools
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from harness import axes
 from harness.errors import UserError
@@ -21,6 +23,8 @@ PUBLISHED = frozenset(
     """.split()
 )
 """The cells with published results; the recipes of all others are derived by the rules."""
+CELL_NAME = re.compile(r"mask_rcnn_[a-z0-9_-]+?_coco(?![a-z0-9])")
+"""What a file's name begins with, where it names a cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,14 @@ def parse_name(name: str) -> Cell:
     if name in cells:
         return cells[name]
     raise UserError(f"unknown cell {name!r}{did_you_mean(name, cells)}; the form is {form()}")
+
+
+def name_doubts(path: Path, cell: str, texts: Mapping[str, str]) -> Iterator[str]:
+    """A line for each text that begins with the name of another cell: the file's name, and `texts` by what they are."""
+    for source, text in {"its name": path.name, **texts}.items():
+        named = CELL_NAME.match(text)
+        if named and named[0] != cell:
+            yield f"{path}: {source} says {named[0]}, not {cell}"
 
 
 def form() -> str:

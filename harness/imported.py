@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.cell import parse_name
-from harness.runs import Origin, RunPaths, RunSpec, experiment_runs, merged_rows, read_spec
+from harness.runs import RunPaths, RunSpec, experiment_runs, merged_rows, read_spec
 
 EXPERIMENT = "imported"
 """The experiment of all imported runs."""
@@ -35,10 +35,10 @@ def published_curve(run_root: Path, cell: str) -> dict[int, dict[str, float]]:
 def minus_published(run_root: Path, spec: RunSpec, epoch: int, numbers: Mapping[str, float | None]) -> dict[str, float]:
     """bbox_mAP_minus_published and segm_mAP_minus_published: AP (0..1) after `epoch` minus the imported curve's there.
 
-    Empty where no log of the cell was imported, or the run's epochs are not those of the cell.
+    Empty where no log of the cell was imported, or the run may not stand for the cell on the cell's own data set.
     """
-    own, theirs = spec.executed, parse_name(spec.cell).recipe()
-    if spec.origin != Origin.TRAINED or (own.epochs, own.repeats) != (theirs.epochs, theirs.repeats):
+    own, theirs = spec.recipe, parse_name(spec.cell).recipe()
+    if not spec.full or (own.dataset, own.epochs, own.repeats) != (theirs.dataset, theirs.epochs, theirs.repeats):
         return {}
     published = published_curve(run_root, spec.cell).get(epoch, {})
     values = {name: numbers.get(name) for name in METRICS}

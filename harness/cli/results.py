@@ -223,15 +223,22 @@ def import_log(
     checkpoint: Annotated[Path | None, typer.Option(help="The weights that this training left.")] = None,
 ) -> None:
     """Bring somebody else's training log into MLflow, marked as imported; status then compares with it."""
+    from harness.errors import UserError
     from harness.launching.import_log import import_log as read
     from harness.settings import load_settings
     from harness.tracking.shipment import ship
+    from harness.tracking.store import absolute
 
     settings = load_settings()
+    absolute(settings.tracking_uri)  # before anything is written
     found = read(log, settings.run_root, cell=cell, checkpoint=checkpoint)
     for doubt in found.doubts:
         print(f"warning: {doubt}", file=sys.stderr)
     kept = f"{len(found.log.of('train'))} train and {len(found.log.of('val'))} val records"
-    print(f"{found.paths.folder}: {f'{kept}, {found.log.repeated} repeated' if found.new else 'imported already'}")
-    shipped = ship(found.paths, settings.tracking_uri)
+    text = f"{kept}, {found.log.repeated} repeated" if found.new else "imported already"
+    print(f"{found.paths.folder}: {text}{'; its checkpoint is now recorded' if found.recorded else ''}")
+    try:
+        shipped = ship(found.paths, settings.tracking_uri)
+    except UserError as error:
+        raise UserError(f"{error}; the log is kept in {found.paths.folder}; repeat this command to ship it") from None
     print(f"MLflow: {f'{shipped.points} points' if shipped else 'nothing new'}")

@@ -6,16 +6,15 @@ imported.
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cell import parse_name
+from harness.cell import name_doubts, parse_name
 from harness.errors import UserError
-from harness.files import sha256, write_json, write_text
+from harness.files import read_json, sha256, write_json, write_text
 from harness.imported import EXPERIMENT
-from harness.launching.published_log import PublishedLog, read_published_log
+from harness.launching.published_log import COCO_ITERATIONS, PublishedLog, read_published_log
 from harness.matrix_file import Resources
 from harness.published import published_rows
 from harness.recipe import Digests, Recipe, Shortening, identity, to_dict
@@ -44,30 +43,40 @@ class Imported:
     log: PublishedLog
     state: State
     new: bool  # False: it was there
-    doubts: tuple[str, ...]  # why the log or the checkpoint may not be the cell's
+    recorded: bool  # whether the checkpoint was recorded now
+    doubts: tuple[str, ...]  # why the log or the checkpoint may not be the cell's, or not all of it
 
 
 def import_log(file: Path, run_root: Path, *, cell: str, checkpoint: Path | None = None) -> Imported:
     """Make a run folder of a log, below run_root/imported; the same log twice is one run.
 
-    checkpoint: the weights that the log's training left; they must fit the cell.
-    Raises UserError where the log is none, has more epochs than the cell, or the checkpoint does not fit.
+    checkpoint: the weights that the log's training left; they must fit the cell. checkpoint.json says where they are
+    and by which sha256 to know them, and so does result.json where the log is whole; they may follow later.
+    Raises UserError where the log is none, has more epochs than the cell, or the checkpoint does not fit or is another
+    one than was recorded.
     """
     recipe = parse_name(cell).recipe()
-    coco_at_16 = (recipe.dataset, recipe.batch, recipe.repeats) == ("coco2017", 16, 1)
-    log = read_published_log(file, coco_at_16=coco_at_16)
+    coco_at_16 = (recipe.dataset, recipe.batch) == ("coco2017", 16)
+    log = read_published_log(file, expected=COCO_ITERATIONS.get(recipe.repeats) if coco_at_16 else None)
     last = max(row["epoch"] for row in log.rows)
     if last > recipe.epochs:
         raise UserError(f"{file}: has {last} epochs, {cell} has {recipe.epochs}: it is the log of another cell")
     spec = _spec(file, log, cell, recipe)
-    doubts = [*_doubts(file, log, cell), *(_checkpoint_doubts(checkpoint, cell) if checkpoint else [])]
+    missing = _missing(log, recipe)
+    doubts = [*_doubts(file, log, cell, missing), *(_checkpoint_doubts(checkpoint, cell) if checkpoint else [])]
     paths = RunPaths(experiment_folder(run_root, EXPERIMENT) / spec.folder_name)
-    ended = any(row["epoch"] == recipe.epochs for row in log.of("val"))
-    state = State.FINISHED if ended else State.KILLED
-    new = not paths.spec.exists()
-    if new:
-        _write(paths, spec, log, checkpoint, state)
-    return Imported(paths=paths, log=log, state=state, new=new, doubts=tuple(doubts))
+    new = not paths.spec.exists() and _write(paths, spec, log, missing)
+    recorded = checkpoint is not None and _record(paths, checkpoint)
+    state = State.KILLED if missing else State.FINISHED
+    return Imported(paths=paths, log=log, state=state, new=new, recorded=recorded, doubts=tuple(doubts))
+
+
+def _missing(log: PublishedLog, recipe: Recipe) -> str:
+    """Where a log ends too early; empty where it holds the last epoch's evaluation."""
+    if any(row["epoch"] == recipe.epochs for row in log.of("val")):
+        return ""
+    last = max(row["epoch"] for row in log.rows)
+    return f"ends in epoch {last} of {recipe.epochs}" + (", without its evaluation" if last == recipe.epochs else "")
 
 
 def _spec(file: Path, log: PublishedLog, cell: str, recipe: Recipe) -> RunSpec:
@@ -86,7 +95,7 @@ def _spec(file: Path, log: PublishedLog, cell: str, recipe: Recipe) -> RunSpec:
         recipe=recipe,
         suffix="",
         shortening=Shortening(),
-        seed=seed if isinstance(seed, int) else 0,
+        seed=seed if type(seed) is int and 0 <= seed < 2**32 else 0,
         precision=recipe.precision,
         identity=identity(recipe, digests),
         train=unknown,
@@ -102,13 +111,10 @@ def _spec(file: Path, log: PublishedLog, cell: str, recipe: Recipe) -> RunSpec:
     )
 
 
-def _doubts(file: Path, log: PublishedLog, cell: str) -> Iterator[str]:
-    from harness.training.restore import CELL_NAME
-
-    for source, text in (("its name", file.name), ("its exp_name", str(log.environment.get("exp_name", "")))):
-        named = CELL_NAME.match(text)
-        if named and named[0] != cell:
-            yield f"{file}: {source} says {named[0]}, not {cell}"
+def _doubts(file: Path, log: PublishedLog, cell: str, missing: str) -> Iterator[str]:
+    yield from name_doubts(file, cell, {"its exp_name": str(log.environment.get("exp_name", ""))})
+    if missing:
+        yield f"{file}: {missing}; the run counts as unfinished"
     if log.skipped:
         yield f"{file}: lines that cannot be read, and were left out: {log.skipped}"
 
@@ -119,8 +125,26 @@ def _checkpoint_doubts(checkpoint: Path, cell: str) -> tuple[str, ...]:
     return restore(checkpoint, cell=cell).doubts
 
 
-def _write(paths: RunPaths, spec: RunSpec, log: PublishedLog, checkpoint: Path | None, state: State) -> None:
-    """The whole folder, or nothing."""
+def _record(paths: RunPaths, checkpoint: Path) -> bool:
+    """Write down which checkpoint the log's training left; whether that is news."""
+    facts, record = _facts(checkpoint), paths.folder / "checkpoint.json"
+    if record.exists():
+        known = read_json(record)
+        if known["sha256"] != facts["sha256"]:
+            raise UserError(
+                f"{checkpoint}: another checkpoint of this log was recorded, {known['path']} (sha256 "
+                f"{known['sha256'][:8]}, not {facts['sha256'][:8]}); to change it delete {record} and repeat this"
+            )
+        return False
+    if paths.result.exists():
+        result = read_json(paths.result)
+        write_json(paths.result, result | {"files": result["files"] | {"checkpoint": facts}})
+    write_json(record, facts)  # last: before it all is done again
+    return True
+
+
+def _write(paths: RunPaths, spec: RunSpec, log: PublishedLog, missing: str) -> bool:
+    """The whole folder, or nothing; False where another process has just imported the same log."""
     paths.folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".importing.", dir=paths.folder.parent) as temporary:
         draft = RunPaths(Path(temporary) / paths.folder.name)
@@ -128,14 +152,18 @@ def _write(paths: RunPaths, spec: RunSpec, log: PublishedLog, checkpoint: Path |
         rows = [_attempt_row(spec, log), *log.rows]
         write_text(draft.segment(1), "".join(f"{json.dumps(row)}\n" for row in rows))
         merge_log(draft)
-        if state == State.FINISHED:
-            write_json(draft.result, _result(draft, paths, spec, log, checkpoint))
-        last = max(row["epoch"] for row in log.rows)
-        reason = "" if state == State.FINISHED else f"the log ends in epoch {last} of {spec.recipe.epochs}"
+        if not missing:
+            write_json(draft.result, _result(draft, paths, spec, log))
+        state, reason = (State.KILLED, f"the log {missing}") if missing else (State.FINISHED, "")
         ended = RunState(state=state, attempt=1, reason=reason, updated=log.rows[-1]["stamp"])
         write_json(draft.state, asdict(ended))
-        with suppress(FileExistsError):  # another process has just imported the same log
+        try:
             draft.folder.rename(paths.folder)
+        except OSError:  # the folder is there and not empty: which error that is depends on the file system
+            if not paths.spec.exists():
+                raise
+            return False
+    return True
 
 
 def _attempt_row(spec: RunSpec, log: PublishedLog) -> dict[str, Any]:
@@ -153,19 +181,17 @@ def _attempt_row(spec: RunSpec, log: PublishedLog) -> dict[str, Any]:
     }
 
 
-def _result(
-    draft: RunPaths, paths: RunPaths, spec: RunSpec, log: PublishedLog, checkpoint: Path | None
-) -> dict[str, Any]:
+def _result(draft: RunPaths, paths: RunPaths, spec: RunSpec, log: PublishedLog) -> dict[str, Any]:
     """result.json as a training leaves it, as far as the log tells; the files are where `paths` will be."""
     train, val = log.of("train"), log.of("val")[-1]
     seconds = train[-1]["stamp"] - log.start
-    memory = [row["memory"] for row in train if isinstance(row.get("memory"), int | float)]
+    memory = [row["memory"] for row in train if "memory" in row]
     images = log.iterations * spec.recipe.epochs * spec.recipe.batch
     files = {"log": draft.log, "config": draft.config}
     facts = {name: _facts(file) | {"path": str(paths.folder.resolve() / file.name)} for name, file in files.items()}
     return {
         "schema": SCHEMA,
-        "metrics": {name: value for name, value in val.items() if _is_metric(name, value)},
+        "metrics": {name: value for name, value in val.items() if name.startswith(("bbox_", "segm_"))},
         "memory_mb": max(memory, default=None),
         "memory_kind": "cuda",
         "fps": None,
@@ -178,12 +204,8 @@ def _result(
         "git": None,
         "evaluation_library": UNKNOWN,
         "attempts": 1,
-        "files": facts | ({"checkpoint": _facts(checkpoint)} if checkpoint else {}),
+        "files": facts,
     }
-
-
-def _is_metric(name: str, value: Any) -> bool:
-    return name.startswith(("bbox_", "segm_")) and isinstance(value, int | float)
 
 
 def _facts(file: Path) -> dict[str, Any]:

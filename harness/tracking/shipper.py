@@ -25,8 +25,11 @@ def follow(paths: RunPaths, uri: str, interval: float = 5.0, parent: int | None 
     more. Each outage is told in one line on stderr.
     Raises ForeignStore at once where the store is an SQLite file of another host.
     """
-    orphaned = (lambda: os.getppid() != parent) if parent is not None else (lambda: False)
-    return _follow(lambda: [paths], uri, interval, over=lambda: read_state(paths).state.ended or orphaned())
+
+    def over() -> bool:
+        return read_state(paths).state.ended or (parent is not None and os.getppid() != parent)
+
+    return _follow(lambda: [paths], uri, interval, over=over)
 
 
 def follow_all(find: Callable[[], Sequence[RunPaths]], uri: str, interval: float = 5.0) -> bool:

@@ -1,6 +1,5 @@
 """A model from a checkpoint: ours, or one in the published form."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,15 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.cell import parse_name
+from harness.cell import name_doubts, parse_name
 from harness.detection.mask_rcnn import MaskRCNN
 from harness.detection.weights import misfit, verify_name
 from harness.errors import UserError
 from harness.recipe import Recipe, from_dict
 from harness.training import checkpoint
 from harness.training.build import build_model
-
-CELL_NAME = re.compile(r"mask_rcnn_[a-z0-9_-]+?_coco(?![a-z0-9])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +37,8 @@ def restore(path: Path, *, cell: str | None = None) -> Restored:
     content = checkpoint.load(path)
     found = content.get("meta")
     meta: dict[str, Any] = found if isinstance(found, dict) else {}
-    classes = tuple(str(name) for name in meta.get("CLASSES") or ())
+    named = meta.get("CLASSES")
+    classes = tuple(map(str, named)) if isinstance(named, list | tuple) else ()
     name, recipe = _recipe(path, meta, classes, cell)
     model = build_model(recipe)
     _load(model, content.get("state_dict", content), f"{path}: does not fit {name}")
@@ -74,10 +72,7 @@ def _load(model: MaskRCNN, state: Any, what: str) -> None:
 
 
 def _doubts(path: Path, meta: dict[str, Any], cell: str) -> Iterator[str]:
-    for source, text in (("its name", path.name), ("its meta (exp_name)", str(meta.get("exp_name", "")))):
-        named = CELL_NAME.match(text)
-        if named and named[0] != cell:
-            yield f"{path}: {source} says {named[0]}, not {cell}"
+    yield from name_doubts(path, cell, {"its meta (exp_name)": str(meta.get("exp_name", ""))})
     try:
         verify_name(path)
     except UserError as error:

@@ -2,23 +2,32 @@
 
 import json
 import math
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tracking import folders
-from training.tiny import prepared_run, session, stop_after
+from training.tiny import changed, prepared_run, session, stop_after
 
+from harness.cell import parse_name
 from harness.errors import UserError
-from harness.files import read_json
+from harness.files import read_json, sha256
 from harness.imported import minus_published, published_curve
+from harness.launching import import_log as importing
 from harness.launching.import_log import import_log
-from harness.launching.published_log import read_published_log
+from harness.launching.published_log import COCO_ITERATIONS, read_published_log
 from harness.launching.status import _minus_published
 from harness.published import published_rows
 from harness.recipe import Shortening
 from harness.runs import Origin, RunPaths, State, merged_rows, read_spec, read_state
+from harness.tracking import points
+from harness.training.build import build_model
 from harness.training.loop import train as train_run
 
 CELL = "mask_rcnn_r50_caffe_fpn_1x_coco"
@@ -53,8 +62,8 @@ def write(folder: Path, lines: list[str], name: str = LOG) -> Path:
     return folder / name
 
 
-def read(folder: Path, lines: list[str], *, coco_at_16: bool = True) -> Any:
-    return read_published_log(write(folder, lines), coco_at_16=coco_at_16)
+def read(folder: Path, lines: list[str], *, expected: int | None = 7330) -> Any:
+    return read_published_log(write(folder, lines), expected=expected)
 
 
 def steps(log: Any, mode: str) -> list[int]:
@@ -75,9 +84,26 @@ def test_the_last_part_of_an_epoch_that_no_record_shows(tmp_path: Path) -> None:
     """COCO in batches of 16 has 7330 iterations an epoch; logged every 50, 7300 is the last one."""
     lines = [*(train(1, place) for place in range(50, 7301, 50)), val(1, count=5000)]
     assert read(tmp_path, lines).iterations == 7330
-    assert read(tmp_path, lines, coco_at_16=False).iterations == 7300
+    assert read(tmp_path, lines, expected=None).iterations == 7300
     assert steps(read(tmp_path, lines), "val") == [7330]
     assert read(tmp_path, epochs(1, 1, iterations=7250)).iterations == 7250  # another data set
+
+
+def test_three_passes_an_epoch(tmp_path: Path) -> None:
+    """3 x 117,266 = 16 x 21,987 + 6. Where 3a leaves r = 1 ... 5, 3b leaves 6 - r, and 26 images pad the batches:
+
+    21,989. Where it leaves 0, 6 ... 15 it is 10 images: 21,988.
+    """
+    for a in range(1, 200):
+        length = math.ceil(3 * a / 16) + math.ceil(3 * (117_266 - a) / 16)
+        assert length == COCO_ITERATIONS[3] + (1 <= 3 * a % 16 <= 5)
+    cell = "mask_rcnn_r50_fpn_mstrain-poly_3x_coco"
+    lines = [*(train(1, place) for place in range(50, 21_951, 50)), val(1)]
+    found = import_log(write(tmp_path, lines, "a.log.json"), tmp_path / "runs", cell=cell)
+    assert (found.log.iterations, steps(found.log, "val")) == (21_988, [21_988])
+    lines.insert(-1, train(1, 21_989))
+    found = import_log(write(tmp_path, lines, "a.log.json"), tmp_path / "runs", cell=cell)
+    assert (found.log.iterations, steps(found.log, "val")) == (21_989, [21_989])
 
 
 def test_repeats_after_a_resume(tmp_path: Path) -> None:
@@ -97,6 +123,35 @@ def test_torn_lines_and_nan(tmp_path: Path) -> None:
     log = read(tmp_path, [*lines, "[1, 2]", '"text"', '{"mode": "train", "epoch": null}', lines[-1][:20]])
     assert (log.skipped, len(log.of("train"))) == (5, 19)
     assert math.isnan(next(row["loss"] for row in log.of("train") if row["step"] == 300))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 200_000, '{"mode": "train", "epoch": true, "iter": 50}', '{"mode": "val", "epoch": 1' + "0" * 400 + "}",
+        f'{{"mode": "train", "epoch": 1, "iter": {2**62}}}', f'{{"mode": "train", "epoch": {10**7}, "iter": 5}}',
+    ],
+    ids=["deep", "true", "400 digits", "2**62", "10**7"],
+)  # fmt: skip
+def test_places_that_are_none(tmp_path: Path, line: str) -> None:
+    log = read(tmp_path, [*epochs(1, 2), line])
+    assert (log.skipped, len(log.rows), log.iterations) == (1, 22, 500)
+
+
+def test_fields_that_are_no_numbers(tmp_path: Path) -> None:
+    """They are left out, and what is left goes to MLflow."""
+    odd = {"weird name!$%": 1.0, "loss_a": 10**400, "loss_b": True, "loss_c": [1], "stamp": 10**400, "time": 1e308}
+    log = read(tmp_path, [*epochs(1, 1), json.dumps(json.loads(train(2, 50)) | odd)])
+    row = log.rows[-1]
+    kept = ["mode", "epoch", "iter", "lr", "memory", "data_time", "acc", "loss_mask", "loss", "time", "step", "stamp"]
+    assert (log.skipped, list(row), row["stamp"]) == (0, kept, log.rows[-2]["stamp"])
+    assert all(math.isfinite(point.value) for row in log.rows for point in points.points(row))
+
+
+def test_an_environment_that_is_none(tmp_path: Path) -> None:
+    head = {"seed": 10**400, "mmdet_version": ["\ud800"], "env_info": [1], "exp_name": {}}
+    found = import_log(write(tmp_path, [json.dumps(head), *epochs(1, 12)]), tmp_path / "runs", cell=CELL)
+    assert (read_spec(found.paths).seed, read_json(found.paths.result)["versions"]) == (0, {})
 
 
 def test_stamps_follow_the_name_and_the_times(tmp_path: Path) -> None:
@@ -141,6 +196,65 @@ def test_twice_is_once(tmp_path: Path) -> None:
     assert not first.paths.result.exists()
 
 
+def test_two_imports_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have found nothing and written their draft when the first one is put in place."""
+    file, together = write(tmp_path, epochs(1, 12)), threading.Barrier(2, timeout=60)
+    original = importing.merge_log
+    monkeypatch.setattr(importing, "merge_log", lambda paths: (original(paths), together.wait()))
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: import_log(file, tmp_path / "runs", cell=CELL), range(2)))
+    assert sorted(each.new for each in found) == [False, True]
+    assert [path.name for path in (tmp_path / "runs" / "imported").iterdir()] == [found[0].paths.folder.name]
+
+
+@pytest.mark.parametrize(("last", "at_once"), [(12, True), (12, False), (2, True), (2, False)])
+def test_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int, at_once: bool) -> None:
+    """It is recorded with the log or later, whether the log is whole or not; but another one is not."""
+    monkeypatch.setattr(importing, "_checkpoint_doubts", lambda *_: ())  # whether it fits: below
+    log, runs = write(tmp_path, epochs(1, last)), tmp_path / "runs"
+    own, other = tmp_path / "own.pth", tmp_path / "other.pth"
+    own.write_bytes(b"own")
+    other.write_bytes(b"other")
+    if not at_once:
+        assert not import_log(log, runs, cell=CELL).recorded
+    first = import_log(log, runs, cell=CELL, checkpoint=own)
+    again = import_log(log, runs, cell=CELL, checkpoint=own)
+    with pytest.raises(UserError, match=r"other\.pth: another checkpoint of this log was recorded, .*own\.pth"):
+        import_log(log, runs, cell=CELL, checkpoint=other)
+    assert [(each.new, each.recorded) for each in (first, again)] == [(at_once, True), (False, False)]
+    facts = {"path": str(own.resolve()), "size": own.stat().st_size, "sha256": sha256(own)}
+    assert read_json(first.paths.folder / "checkpoint.json") == facts
+    assert first.paths.result.exists() == (last == 12)
+    if last == 12:
+        assert read_json(first.paths.result)["files"]["checkpoint"] == facts
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny")
+def test_a_checkpoint_must_fit(tmp_path: Path) -> None:
+    """Otherwise nothing is written; a name of another cell is a doubt."""
+    log, file = write(tmp_path, epochs(1, 12)), tmp_path / "mask_rcnn_r50_fpn_2x_coco.pth"
+    state = build_model(parse_name(CELL).recipe(), seed=0).state_dict()
+    torch.save({"meta": {}, "state_dict": dict(list(state.items())[1:])}, file)
+    with pytest.raises(UserError, match=f"does not fit {CELL}; missing: "):
+        import_log(log, tmp_path / "runs", cell=CELL, checkpoint=file)
+    assert not (tmp_path / "runs").exists()
+    torch.save({"meta": {}, "state_dict": state}, file)
+    found = import_log(log, tmp_path / "runs", cell=CELL, checkpoint=file)
+    assert found.recorded and found.doubts == (f"{file}: its name says mask_rcnn_r50_fpn_2x_coco, not {CELL}",)
+
+
+def test_a_log_alone_needs_no_torch(tmp_path: Path) -> None:
+    """Which takes seconds to import."""
+    code = (
+        "import sys; from pathlib import Path; from harness.launching.import_log import import_log; "
+        "import_log(Path(sys.argv[1]), Path(sys.argv[2]), cell=sys.argv[3]); assert 'torch' not in sys.modules"
+    )
+    words = (str(write(tmp_path, epochs(1, 1))), str(tmp_path / "runs"), CELL)
+    subprocess.run([sys.executable, "-c", code, *words], check=True, timeout=300)
+    assert len(list((tmp_path / "runs" / "imported").iterdir())) == 1
+
+
 def test_the_wrong_cell(tmp_path: Path) -> None:
     other = "mask_rcnn_r50_fpn_2x_coco"
     file = write(tmp_path, [json.dumps(ENVIRONMENT), *epochs(1, 13)])
@@ -149,6 +263,7 @@ def test_the_wrong_cell(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
     assert import_log(file, tmp_path / "runs", cell=other).doubts == (
         f"{file}: its name says {CELL}, not {other}", f"{file}: its exp_name says {CELL}, not {other}",
+        f"{file}: ends in epoch 13 of 24; the run counts as unfinished",
     )  # fmt: skip
     with pytest.raises(UserError, match="unknown cell"):
         import_log(file, tmp_path / "runs", cell="mask_rcnn")
@@ -174,7 +289,12 @@ def test_held_against_the_imported_curve(tmp_path: Path) -> None:
         {"bbox_mAP_minus_published": 0.15}
     )
     assert minus_published(runs, spec, 9, {"bbox_mAP": 0.2}) == {}
-    assert minus_published(runs, replace(spec, shortening=Shortening(epochs=2)), 2, {"bbox_mAP": 0.2}) == {}
+    for change in (
+        {"shortening": Shortening(epochs=2)}, {"shortening": Shortening(iterations_per_epoch=3)},
+        {"suffix": "+lr=0.01"}, {"recipe": replace(spec.recipe, dataset="shapes")}, {"precision": "bf16"},
+        {"origin": Origin.PUBLISHED},
+    ):  # fmt: skip
+        assert minus_published(runs, replace(spec, **change), 2, {"bbox_mAP": 0.2}) == {}
     assert _minus_published(paths) == "+15.0 / +8.0"
 
 
@@ -186,7 +306,7 @@ def test_of_several_logs_the_published_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_in_mlflow_like_a_run_of_ours_and_marked(tmp_path: Path) -> None:
+def test_in_mlflow_like_a_run_of_ours_and_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.reporting.records import from_tracking
     from harness.tracking.shipment import ship
 
@@ -202,15 +322,24 @@ def test_in_mlflow_like_a_run_of_ours_and_marked(tmp_path: Path) -> None:
     assert record.metrics["bbox_mAP"] == 0.3 and record.hardware is None
     assert [point.bbox_mAP for point in record.history] == pytest.approx([epoch / 40 for epoch in range(1, 13)])
     assert record.started == 1588634292000
+    monkeypatch.setattr(importing, "_checkpoint_doubts", lambda *_: ())
+    (tmp_path / "own.pth").write_bytes(b"own")
+    ship(import_log(file, tmp_path / "runs", cell=CELL, checkpoint=tmp_path / "own.pth").paths, uri)
+    (record,) = from_tracking(uri, "imported")
+    assert (sorted(record.files), record.files["checkpoint"].size) == (["checkpoint", "config", "log"], 3)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_a_trainings_journal_says_how_far_it_is_from_the_published_curve(tmp_path: Path, shapes: Path) -> None:
-    run = prepared_run(tmp_path, shapes, epochs=12, shorten=", iterations_per_epoch: 1")
-    import_log(write(tmp_path, epochs(1, 12)), tmp_path / "runs", cell=run.spec.cell)
-    train_run(session(run.paths, run.spec), stop=stop_after(12))
-    first = next(row for row in merged_rows(run.paths) if row["mode"] == "val")
+    """Six iterations an epoch; the data set goes by COCO's name."""
+    run = prepared_run(tmp_path, shapes, epochs=12, shorten="")
+    full = {"suffix": "", "shortening": Shortening(), "dataset": "coco2017"}
+    paths, spec = changed(run, run.paths.folder.with_name("full"), **full)
+    assert spec.full
+    import_log(write(tmp_path, epochs(1, 12)), tmp_path / "runs", cell=spec.cell)
+    train_run(session(paths, spec), stop=stop_after(12))
+    first = next(row for row in merged_rows(paths) if row["mode"] == "val")
     assert first["epoch"] == 1
     assert first["bbox_mAP_minus_published"] == pytest.approx(first["bbox_mAP"] - 1 / 40)
     assert first["segm_mAP_minus_published"] == pytest.approx(first["segm_mAP"] + 0.005)
