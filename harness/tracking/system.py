@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 import psutil
 
+from harness.files import disk_full
 from harness.runs import read_log
 from harness.tracking.points import window
 
@@ -61,7 +62,8 @@ def _sample_until(over: threading.Event, attempt: Path, gpus: bool, interval: fl
         with (attempt / f"system-{node}.json").open("a", encoding="utf-8") as file:
             _record(over, file, probes, interval, node=node, nodes=nodes, first=_first_stamp(attempt, node))
     except Exception as error:  # NVML has many
-        sys.stderr.write(f"system metrics end here: {type(error).__name__}: {error}\n")
+        if not disk_full(error):  # of that the training itself tells
+            sys.stderr.write(f"system metrics end here: {type(error).__name__}: {error}\n")
 
 
 def _first_stamp(attempt: Path, node: int) -> float:
