@@ -59,6 +59,11 @@ class RunPaths:
         return self.folder / "state.json"
 
     @property
+    def job(self) -> Path:
+        """The batch job that has the run, if one has."""
+        return self.folder / "job.json"
+
+    @property
     def log(self) -> Path:
         """The journal of all attempts, merged: JSON lines in the published field names."""
         return self.folder / "log.json"

@@ -9,6 +9,7 @@ import typer
 from harness.cli.output import Json, count, print_json, print_note, print_table
 
 if TYPE_CHECKING:
+    from harness.launching.prepare import PreparedRun
     from harness.matrix import Experiment, PlannedCell
     from harness.recipe import Recipe
     from harness.settings import Settings
@@ -169,23 +170,31 @@ def submit(
     experiment: ExperimentFile,
     cluster: Annotated[str | None, typer.Option(help="Where to run it (default: the setting `cluster`).")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the runs until all have ended.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print a cluster's scripts and sbatch commands; submit nothing.")
+    ] = False,
     published_checkpoints: PublishedCheckpoints = False,
     json: Json = False,
 ) -> None:
     """Start every run of a matrix file that is not finished; returns at once."""
     from dataclasses import replace
 
+    from harness.launching.submit import scripts
     from harness.launching.submit import submit as submit_runs
     from harness.settings import load_settings
     from harness.tracking.repair import repair
 
     settings = load_settings()
     settings = replace(settings, cluster=cluster) if cluster else settings
-    decisions = submit_runs(load(experiment, published=published_checkpoints), settings)
+    loaded = load(experiment, published=published_checkpoints)
+    if dry_run:
+        print(scripts(loaded, settings), end="")
+        return
+    decisions = submit_runs(loaded, settings)
     typed = _typed(experiment, published_checkpoints)
-    rows = [(d.run.spec.name, d.run.spec.seed, str(d.state.state), str(d.action)) for d in decisions]
+    rows = [(d.run.spec.name, d.run.spec.seed, str(d.state.state), str(d.action), _job_id(d.run)) for d in decisions]
     if json:
-        names = ("name", "seed", "state", "action")
+        names = ("name", "seed", "state", "action", "job")
         print_json(
             [
                 dict(zip(names, row, strict=True)) | {"folder": str(d.run.paths.folder)}
@@ -193,12 +202,21 @@ def submit(
             ]
         )
     else:
-        print_table(("run", "seed", "was", "now"), rows)
+        shown = 5 if any(row[4] for row in rows) else 4
+        print_table(("run", "seed", "was", "now", "job")[:shown], [row[:shown] for row in rows])
     if wait:
         _follow(decisions, settings, typed)
     elif not json:
         print(f"\nnow run: harness status {typed}, and harness report {typed} when it has finished")
     repair([decision.run.paths for decision in decisions], settings.tracking_uri, print_note)
+
+
+def _job_id(run: "PreparedRun") -> str:
+    """Of the batch job that has the run, or had it last; "" where none has."""
+    from harness.launching.slurm_jobs import read_job
+
+    job = read_job(run.paths)
+    return job.id or "" if job else ""
 
 
 def _typed(experiment: Path, published: bool) -> str:

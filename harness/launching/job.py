@@ -7,12 +7,16 @@ import subprocess
 import sys
 import traceback
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
+from harness.files import write_json
 from harness.launching.restarts import record_start, require_progress
+from harness.launching.slurm import OwnJob
+from harness.launching.slurm_jobs import ask
 from harness.runs import (
     Origin,
     RunPaths,
@@ -48,22 +52,34 @@ LAST_WORDS = 20.0
 """Seconds for which a rank that lost contact waits to learn from the others' notes what happened."""
 
 
-def run_attempt(folder: Path, tracking_uri: str, *, attempt: int | None = None, limits: "Limits | None" = None) -> int:
+def run_attempt(
+    folder: Path,
+    tracking_uri: str,
+    *,
+    attempt: int | None = None,
+    limits: "Limits | None" = None,
+    job: OwnJob | None = None,
+) -> int:
     """Work on the run in `folder` until it is finished or told to stop; the exit code (0: finished).
 
     attempt: its number where the launcher has claimed it already. SIGTERM, SIGUSR2 (SLURM's and submitit's warning)
     and Ctrl-C make it stop after the iteration with a checkpoint; Ctrl-C twice stops at once. Where nothing moves for
     as long as `limits` say, the process ends with watch.HUNG.
+    job: the SLURM job that has the run. It supersedes whatever still works on the run, and requeues itself on SIGUSR2.
     """
+    stop = _Stop()
     from harness.training import distributed
     from harness.training.faults import explain
 
     paths = RunPaths(folder)
-    stop = _Stop()
     try:
         spec = read_spec(paths)
-        ranks = distributed.start(gpu=spec.resources["gpus_per_node"] > 0, rendezvous=_rendezvous(paths, attempt))
-        return _work(_Attempt(paths, spec, _claim(attempt, paths, ranks)), tracking_uri, ranks, stop, limits)
+        meeting = _meeting(paths, attempt, job)
+        ranks = distributed.start(gpu=spec.resources["gpus_per_node"] > 0, meeting=meeting)
+        number = _claim(attempt, paths, ranks, job)
+        if meeting and ranks.main:
+            meeting.unlink(missing_ok=True)  # all have met
+        return _work(_Attempt(paths, spec, number, job), tracking_uri, ranks, stop, limits)
     except Exception as error:  # before the attempt was under way: it has no state to tell of
         if (told := explain(error)) is None:
             raise
@@ -73,19 +89,21 @@ def run_attempt(folder: Path, tracking_uri: str, *, attempt: int | None = None, 
         distributed.stop()
 
 
-def _rendezvous(paths: RunPaths, attempt: int | None) -> str | None:
-    """Where the processes of a claimed attempt meet: a file of its own, so that no port can collide."""
-    return None if attempt is None else f"file://{paths.attempt(attempt).resolve()}/rendezvous"
+def _meeting(paths: RunPaths, attempt: int | None, job: OwnJob | None) -> Path | None:
+    """The file by which the processes of this attempt find each other; None where torchrun has told them."""
+    if job is not None:
+        return paths.folder / f".meeting-{job.raw_id}-{job.restarts}.json"
+    return None if attempt is None else paths.attempt(attempt) / "meeting.json"
 
 
-def _claim(attempt: int | None, paths: RunPaths, ranks: "Ranks") -> int:
+def _claim(attempt: int | None, paths: RunPaths, ranks: "Ranks", job: OwnJob | None) -> int:
     """The attempt's number, claimed by rank 0 where the launcher has not.
 
-    Raises UserError where a process of this machine is working on the run.
+    Raises UserError where a process of this machine is working on the run, and no job of SLURM supersedes it.
     """
     if attempt is None and ranks.main:
         state = read_state(paths)
-        if state.state == State.RUNNING and state.host == socket.gethostname():
+        if job is None and state.state == State.RUNNING and state.host == socket.gethostname():
             raise UserError(f"{paths.folder}: process {state.pid} is working on this run; wait for it, or stop it")
         attempt = next_attempt(paths)
     return round(ranks.maximum(attempt or 0))
@@ -111,8 +129,8 @@ class _Stop:
 class _Attempt:
     """An attempt, and what it says of itself in the run's state; once superseded it says nothing more."""
 
-    def __init__(self, paths: RunPaths, spec: RunSpec, number: int) -> None:
-        self.paths, self.spec, self.number = paths, spec, number
+    def __init__(self, paths: RunPaths, spec: RunSpec, number: int, job: OwnJob | None) -> None:
+        self.paths, self.spec, self.number, self.job = paths, spec, number, job
         self.folder = paths.attempt(number)
 
     def begin(self) -> None:
@@ -120,6 +138,11 @@ class _Attempt:
 
         Raises UserError where the launcher restarts by itself a run that makes no progress.
         """
+        if self.job is None:
+            self.paths.job.unlink(missing_ok=True)  # the run is this process's from now on
+        else:
+            node, code = os.environ["SLURMD_NODENAME"], str(Path(__file__).resolve().parents[2])
+            write_json(self.folder / "job.json", asdict(self.job) | {"node": node, "code": code})
         self.at("starting")
         (self.folder / "reserve").write_bytes(bytes(RESERVE))
         require_progress(self.paths, self.number)
@@ -130,7 +153,7 @@ class _Attempt:
 
         Raises UserError where a later attempt has taken over: two must not write checkpoints.
         """
-        if self._superseded():
+        if self.superseded():
             raise UserError(f"{self.paths.folder}: attempt {self.number} gives way to a later one")
         write_state(self.paths, State.RUNNING, attempt=self.number, progress=progress)
 
@@ -138,7 +161,7 @@ class _Attempt:
         """The attempt is over. On a disk without room for that, the next command that looks will find it dead."""
         (self.folder / "reserve").unlink(missing_ok=True)
         with suppress(UserError):
-            if not self._superseded():
+            if not self.superseded():
                 write_state(self.paths, state, attempt=self.number, reason=reason)
 
     def hung(self, reason: str) -> None:
@@ -147,7 +170,8 @@ class _Attempt:
         self.ended(State.FAILED, text)
         _tell(f"error: {text}\n")
 
-    def _superseded(self) -> bool:
+    def superseded(self) -> bool:
+        """Whether a later attempt has the run."""
         return last_attempt(self.paths) > self.number
 
 
@@ -164,17 +188,47 @@ def _work(attempt: _Attempt, tracking_uri: str, ranks: "Ranks", stop: _Stop, lim
     except BaseException as error:
         return _give_up(attempt, ranks, error)
     if ranks.main:
-        attempt.ended(State.KILLED if stopped else State.FINISHED, stopped)
+        _conclude(attempt, stopped)
         _wait_for_shipper(shipper, patient=not stopped)
+    if stopped:
+        with suppress(RuntimeError):  # rank 0 may be gone with its job
+            ranks.barrier()  # SLURM ends all when the first one leaves with this code
     return STOPPED if stopped else 0
 
 
-def _carry_out(attempt: _Attempt, ranks: "Ranks", stop: _Stop, watch: "Watch") -> str:
-    """What stopped it on whatever rank; "" where the run has come to its end and its outcome is written."""
+def _conclude(attempt: _Attempt, stopped: int) -> None:
+    """Say how the attempt ended; of a job that was warned, requeue it. Every rank's checkpoint is durable."""
+    if not stopped:
+        attempt.ended(State.FINISHED)
+        return
+    reason = STOPPED_BY[signal.Signals(stopped)]
+    if attempt.job is None or stopped != signal.SIGUSR2 or attempt.superseded():
+        attempt.ended(State.KILLED, reason)
+        return
+    attempt.ended(State.QUEUED, f"requeued after attempt {attempt.number} was {reason}")
+    try:
+        ask(["scontrol", "requeue", attempt.job.id])
+    except UserError as error:
+        attempt.ended(State.KILLED, f"{reason}; it could not requeue itself: {error}")
+
+
+def _carry_out(attempt: _Attempt, ranks: "Ranks", stop: _Stop, watch: "Watch") -> int:
+    """The signal that stopped it on whatever rank; 0 where the run has come to its end and its outcome is written."""
+    _require_precision(attempt.spec.precision, ranks.device.type)
     work = _test_published if attempt.spec.origin == Origin.PUBLISHED else _train_and_conclude
     finished = work(attempt, ranks, stop, watch)
     signals = round(ranks.maximum(stop.signal))
-    return "" if finished else STOPPED_BY[signal.Signals(signals)]
+    return 0 if finished else signals
+
+
+def _require_precision(precision: str, device: str) -> None:
+    """Raise UserError where a run that was prepared for a GPU (settings.cluster) finds none."""
+    from harness.training.precision import executed_precision
+
+    if executed_precision(precision, device) != precision:
+        raise UserError(
+            f"this run is to be trained in {precision}, and its process sees no GPU; mend the node or the job"
+        )
 
 
 def _train_and_conclude(attempt: _Attempt, ranks: "Ranks", stop: _Stop, watch: "Watch") -> bool:
@@ -247,7 +301,7 @@ def _sampling(attempt: _Attempt, ranks: "Ranks") -> AbstractContextManager[None]
 
 def _start_shipper(paths: RunPaths, tracking_uri: str) -> "subprocess.Popen[bytes]":
     """The shipper in a session of its own: signals for this job do not reach it, and it ends when the run has."""
-    command = [sys.executable, "-m", "harness.tracking.shipper", str(paths.folder), "--uri", tracking_uri]
+    command = [sys.executable, "-P", "-m", "harness.tracking.shipper", str(paths.folder), "--uri", tracking_uri]
     command += ["--parent", str(os.getpid())]
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     with (paths.folder / "shipper.log").open("ab") as log:

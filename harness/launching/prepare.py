@@ -71,7 +71,7 @@ def _spec(experiment: Experiment, planned: PlannedCell, seed: int, settings: Set
         suffix=planned.suffix,
         shortening=planned.shortening,
         seed=seed,
-        precision=_precision(recipe.precision, gpu=planned.resources.gpus_per_node > 0),
+        precision=_precision(recipe.precision, gpu=planned.resources.gpus_per_node > 0, settings=settings),
         identity=identity(recipe, digests),
         train=train,
         val=val,
@@ -103,9 +103,12 @@ def _weights(source: str, cache_root: Path) -> tuple[str | None, str]:
     return str(path.resolve()), weights.SOURCES[source].sha256_prefix
 
 
-def _precision(precision: str, *, gpu: bool) -> str:
-    """The precision as it will be executed here; torch is asked only where the answer depends on the device."""
-    if precision == "fp32":
+def _precision(precision: str, *, gpu: bool, settings: Settings) -> str:
+    """The precision as it will be executed; torch is asked only where the answer depends on this machine's devices.
+
+    A cluster's nodes have the GPUs that are asked for, whatever the machine has that submits.
+    """
+    if precision == "fp32" or (gpu and settings.cluster != "local"):
         return precision
     import torch
 

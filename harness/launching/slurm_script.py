@@ -107,5 +107,6 @@ def submission_environment(environ: Mapping[str, str]) -> dict[str, str]:
     sbatch, would set above the script.
     """
     kept = ("SLURM_CONF",)
-    own = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "CUDA_VISIBLE_DEVICES")
-    return {name: value for name, value in environ.items() if name in kept or not name.startswith(own)}
+    slurm = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "CUDA_VISIBLE_DEVICES")
+    ranks = ("SUBMITIT_", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_")
+    return {name: value for name, value in environ.items() if name in kept or not name.startswith(slurm + ranks)}

@@ -10,8 +10,9 @@ from harness.files import read_json
 from harness.imported import minus_published
 from harness.launching import prepare, supervisor
 from harness.launching.restarts import fruitless
+from harness.launching.slurm_jobs import Standing, read_job, standings
 from harness.matrix import Experiment
-from harness.runs import RunPaths, RunSpec, RunState, State, experiment_runs, merged_rows, read_spec, settle
+from harness.runs import RunPaths, RunSpec, RunState, State, experiment_runs, merged_rows, read_spec
 from harness.settings import Settings
 from harness.training.notes import read_notes
 from harness.wording import percent
@@ -23,15 +24,15 @@ SILENCE = 120.0
 def status_rows(experiment: Experiment, settings: Settings) -> list[dict[str, Any]]:
     """A row for each cell and seed of the matrix, in its order, and then for runs that it no longer contains."""
     present = {paths.folder: read_spec(paths) for paths in experiment_runs(settings.run_root, experiment.name)}
+    found = dict(zip(present, standings(map(RunPaths, present), patient=True), strict=True))
     supervised = supervisor.lives(supervisor.Home(settings.run_root))
     rows = []
     for name, seed, folder in _wanted(experiment, settings, present):
         known = folder is not None and present.pop(folder, None) is not None
-        rows.append(_row(name, seed, RunPaths(folder) if folder and known else None, supervised))
+        rows.append(_row(name, seed, folder, found[folder], supervised) if folder and known else _new_row(name, seed))
     for folder, spec in present.items():
-        rows.append(
-            _row(spec.name, spec.seed, RunPaths(folder), supervised) | {"text": "not in the matrix as it is now"}
-        )
+        row = _row(spec.name, spec.seed, folder, found[folder], supervised)
+        rows.append(row | {"text": "not in the matrix as it is now"})
     return rows
 
 
@@ -53,8 +54,8 @@ def _wanted(
     return wanted
 
 
-def _row(name: str, seed: int, paths: RunPaths | None, supervised: bool) -> dict[str, Any]:
-    row = {
+def _new_row(name: str, seed: int) -> dict[str, Any]:
+    return {
         "name": name,
         "seed": seed,
         "state": "NEW",
@@ -64,30 +65,32 @@ def _row(name: str, seed: int, paths: RunPaths | None, supervised: bool) -> dict
         "minus_published": "",
         "text": "",
         "folder": "",
+        "output": "",
     }
-    if paths is None:
-        return row | {"output": ""}
-    state = settle(paths)
+
+
+def _row(name: str, seed: int, folder: Path, standing: Standing, supervised: bool) -> dict[str, Any]:
+    paths, state = RunPaths(folder), standing.state
     numbers = _numbers(paths)
-    return row | {
+    return _new_row(name, seed) | {
         "state": str(state.state),
         "attempt": state.attempt,
         "box_ap": percent(numbers.get("bbox_mAP")),
         "mask_ap": percent(numbers.get("segm_mAP")),
         "minus_published": _minus_published(paths),
-        "text": "; ".join(_texts(paths, state, supervised=supervised)),
+        "text": "; ".join(_texts(paths, standing, supervised=supervised)),
         "folder": str(paths.folder),
         "output": str(_output(paths, state)),
     }
 
 
-def _texts(paths: RunPaths, state: RunState, *, supervised: bool) -> Iterator[str]:
+def _texts(paths: RunPaths, standing: Standing, *, supervised: bool) -> Iterator[str]:
     """What there is to say of a run that is not finished."""
+    state = standing.state
     if state.state == State.FINISHED:
         return
-    if said := state.reason or state.progress:
-        yield said
-    if state.state == State.QUEUED and not supervised:
+    yield from filter(None, (state.reason or state.progress, standing.text))
+    if state.state == State.QUEUED and not supervised and read_job(paths) is None:
         yield "no supervisor lives: harness submit starts one"
     if state.state == State.FAILED and len(fruitless(paths)) > 1:
         yield f"{len(fruitless(paths))} attempts in a row without a newer checkpoint"
@@ -116,5 +119,8 @@ def _minus_published(paths: RunPaths) -> str:
 
 def _output(paths: RunPaths, state: RunState) -> Path:
     """The file in which the last attempt's output is, or the folder of the run."""
+    job = read_job(paths)
+    if job is not None and job.output:
+        return Path(job.output)
     files = sorted((paths.attempt(state.attempt) / "submitit").glob("*.out"))
     return files[0] if files else paths.folder

@@ -66,7 +66,8 @@ class Job:
 
 
 def enqueue(home: Home, paths: RunPaths, *, minutes: int, gpus: int) -> None:
-    """Queue a run."""
+    """Queue a run, whatever job it had."""
+    paths.job.unlink(missing_ok=True)
     write_state(paths, State.QUEUED, attempt=read_state(paths).attempt)
     name = f"{time.time_ns():020d}-{paths.folder.name[-40:]}.json"
     job = Job(folder=str(paths.folder.resolve()), minutes=minutes, gpus=gpus, attempts=last_attempt(paths))

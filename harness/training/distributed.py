@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from harness.errors import UserError
+from harness.training.meeting import meet
 
 TIMEOUT = timedelta(hours=2)
 """Of waiting for each other: longer than rank 0 may take to score, as those that hang are watch.py's to end."""
@@ -82,11 +84,11 @@ def find_ranks(environ: Mapping[str, str] | None = None) -> tuple[int, int, int]
     return 0, 1, 0
 
 
-def start(*, gpu: bool, rendezvous: str | None = None) -> Ranks:
+def start(*, gpu: bool, meeting: Path | None = None) -> Ranks:
     """Join the other processes: NCCL with a GPU a process, else gloo.
 
-    gpu: use GPUs where there are any. rendezvous: an init method such as tcp://host:port; None takes MASTER_ADDR and
-    MASTER_PORT.
+    gpu: use GPUs where there are any. meeting: the file by which they find each other (meeting.py); None takes
+    MASTER_ADDR and MASTER_PORT.
     Raises UserError where there are more processes than GPUs on this machine.
     """
     rank, world, local_rank = find_ranks()
@@ -103,7 +105,7 @@ def start(*, gpu: bool, rendezvous: str | None = None) -> Ranks:
         os.environ.setdefault("MASTER_PORT", "29500")
         dist.init_process_group(
             "nccl" if cuda else "gloo",
-            init_method=rendezvous,
+            store=meet(meeting, rank=rank, world=world, timeout=TIMEOUT) if meeting else None,
             rank=rank,
             world_size=world,
             timeout=TIMEOUT,

@@ -13,6 +13,7 @@ import pytest
 from training.tiny import prepared_run
 
 from harness.launching.prepare import PreparedRun
+from harness.launching.slurm_jobs import Standing
 from harness.launching.status import _texts
 from harness.runs import State, merged_rows, next_attempt, read_state
 from harness.training.watch import HUNG
@@ -82,7 +83,6 @@ def test_a_rank_alone(run: PreparedRun) -> None:
     assert not list(run.paths.attempt(2).glob("rank-*"))
 
 
-@pytest.mark.skipif("HARNESS_TEST_KILLS" not in os.environ, reason="set HARNESS_TEST_KILLS for more kills")
 def test_a_rank_that_holds_its_interpreter_is_ended_by_the_others(run: PreparedRun) -> None:
     """Its own thread cannot look after it: it has been silent, its stack is written by a timer, and it is killed."""
     processes = start(run, "1:freeze:2")
@@ -115,8 +115,7 @@ def test_a_slow_rank_is_named(run: PreparedRun) -> None:
     processes = start(run, "1:slow:1")
     texts: set[str] = set()
     while processes[0].poll() is None:
-        state = read_state(run.paths)
-        texts.update(_texts(run.paths, state, supervised=True))
+        texts.update(_texts(run.paths, Standing(read_state(run.paths)), supervised=True))
         time.sleep(0.1)
     codes, told = finish(processes)
     assert codes == [0, 0]

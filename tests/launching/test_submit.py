@@ -89,7 +89,7 @@ def test_nothing_is_queued_where_something_is_missing(tmp_path: Path) -> None:
 
 def test_unknown_cluster(tmp_path: Path, shapes: Path) -> None:
     write_place(tmp_path, shapes, settings='cluster = "moon"')
-    with pytest.raises(UserError, match="cluster 'moon' is not known"):
+    with pytest.raises(UserError, match="unknown cluster 'moon'"):
         submit(load_experiment(tmp_path / "tiny.yaml"), load_settings(tmp_path, {}))
 
 

@@ -1,0 +1,116 @@
+"""A job works on a run only as long as the run is its own; the run itself is a stand-in, tests/slurm has real ones."""
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import UserError
+from harness.files import read_json
+from harness.launching import attempt, job
+from harness.launching.prepare import PreparedRun
+from harness.launching.slurm import OwnJob
+from harness.launching.slurm_jobs import Job, write_job
+from harness.runs import RunPaths, State, read_state, write_spec, write_state
+from launching.events import at_step
+
+STARTED = 77
+HERE = OwnJob(id="12_3", raw_id=15, restarts=1)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
+    """The jobs with which run_attempt was called. This process is element 3 of array 12, named tiny-1a."""
+    calls: list[Any] = []
+    monkeypatch.setattr(attempt, "run_attempt", lambda *_, job: calls.append(job) or STARTED)
+    monkeypatch.setattr(sys, "argv", ["attempt", str(tmp_path), "tiny-1a"])
+    values = {"SLURM_JOB_ID": "15", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3", "SLURM_RESTART_COUNT": "1"}
+    for name, value in (values | {"HARNESS_TRACKING_URI": "sqlite:///x", "OMP_NUM_THREADS": "1"}).items():
+        monkeypatch.setenv(name, value)
+    return calls
+
+
+@pytest.mark.parametrize(("name", "index", "code"), [("tiny-1a", 3, STARTED), ("tiny-2b", 3, 2), ("tiny-1a", 4, 2)])
+def test_whose_run_it_is(started: list[Any], tmp_path: Path, name: str, index: int, code: int) -> None:
+    write_job(RunPaths(tmp_path), Job(name=name, index=index, id=None, output="", code=""))
+    assert attempt.main() == code
+    assert started == ([HERE] if code == STARTED else [])
+
+
+def test_a_run_that_has_no_job_any_more(started: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_state(RunPaths(tmp_path), State.RUNNING, attempt=2)
+    assert attempt.main() == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert read_state(RunPaths(tmp_path)).attempt == 2
+
+
+def test_a_run_that_was_finished_by_a_node_that_slurm_thought_dead(started: list[Any], tmp_path: Path) -> None:
+    write_job(RunPaths(tmp_path), Job(name="tiny-1a", index=3, id="12_3", output="", code=""))
+    write_state(RunPaths(tmp_path), State.FINISHED, attempt=1)
+    assert attempt.main() == 0
+    assert not started
+
+
+def test_outside_of_jobs(started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID")
+    assert attempt.main() == 2
+
+
+@pytest.mark.usefixtures("tiny", "signals")
+def test_who_works_on_a_run_without_a_job_takes_it_from_its_job(
+    run: PreparedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_job(run.paths, Job(name="tiny-1a", index=3, id="12_3", output="", code=""))
+    seen: list[bool] = []
+    at_step(monkeypatch, 1, lambda: (seen.append(run.paths.job.exists()), exit_now()))
+    job.run_attempt(run.paths.folder, "http://127.0.0.1:9")
+    assert seen == [False]
+
+
+def exit_now() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("tiny", "signals")
+@pytest.mark.parametrize(
+    ("number", "refused", "state", "reason"),
+    [
+        (signal.SIGUSR2, "", State.QUEUED, "requeued after attempt 1 was stopped by SIGUSR2"),
+        (signal.SIGUSR2, "scontrol failed: no", State.KILLED, "; it could not requeue itself: scontrol failed: no"),
+        (signal.SIGTERM, "", State.KILLED, job.STOPPED_BY[signal.SIGTERM]),
+    ],
+)
+def test_who_requeues(
+    run: PreparedRun, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, refused: str, state: State, reason: str
+) -> None:
+    """The job itself, when it was warned; never one that was told to end."""
+    asked: list[list[str]] = []
+
+    def ask(command: list[str]) -> str:
+        asked.append(command)
+        if refused:
+            raise UserError(refused)
+        return ""
+
+    monkeypatch.setattr(job, "ask", ask)
+    monkeypatch.setenv("SLURMD_NODENAME", "n2")
+    at_step(monkeypatch, 2, lambda: os.kill(os.getpid(), number))
+    assert job.run_attempt(run.paths.folder, "http://127.0.0.1:9", job=HERE) == job.STOPPED
+    assert asked == ([["scontrol", "requeue", "12_3"]] if number == signal.SIGUSR2 else [])
+    found = read_state(run.paths)
+    assert found.state == state
+    assert reason in found.reason
+    assert (run.paths.checkpoints / "epoch_0_iter_2.pth").exists()
+    assert read_json(run.paths.attempt(1) / "job.json")["node"] == "n2"
+
+
+@pytest.mark.usefixtures("tiny", "signals")
+def test_fp16_without_a_gpu_is_refused(run: PreparedRun, no_shipper: None) -> None:
+    """A run that was prepared for a cluster's GPUs."""
+    write_spec(run.paths, replace(run.spec, precision="fp16"))
+    assert job.run_attempt(run.paths.folder, "http://127.0.0.1:9") == job.USER_ERROR
+    assert read_state(run.paths).reason.startswith("this run is to be trained in fp16, and its process sees no GPU")

@@ -1,0 +1,216 @@
+"""Submitted to a real SLURM: real trainings of seconds, on CPUs, that end, are requeued and are cancelled."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from training.tiny import make_shapes, write_place
+
+from harness.runs import RunPaths, State, merged_rows, read_log, read_state
+from slurm.conftest import STATE, call, eventually, output, run_testbed, start_now
+
+pytestmark = pytest.mark.slurm
+
+GOLDEN = Path(__file__).parent.parent / "launching" / "golden" / "dry_run.txt"
+
+
+class Place:
+    """A working folder whose cluster is the testbed, with changes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        make_shapes(folder / "shapes", train=32)
+
+    def write(self, changes: str = "", **matrix: Any) -> None:
+        """The cluster file, harness.toml and tiny.yaml."""
+        lines = (ROOT / "slurm" / "clusters" / "testbed.yaml").read_text().splitlines()
+        keys = [line.partition(":")[0] for line in changes.splitlines()]
+        kept = [line for line in lines if line.partition(":")[0] not in keys]
+        (self.folder / "here.yaml").write_text("\n".join([*kept, changes]))
+        write_place(self.folder, self.folder / "shapes", settings='cluster = "here.yaml"', **matrix)
+
+    def harness(self, *words: str, check: bool = True, **environ: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "harness", *words]
+        env = {name: value for name, value in os.environ.items() if not name.startswith("HARNESS_")} | environ
+        return subprocess.run(command, cwd=self.folder, env=env, check=check, capture_output=True, text=True)
+
+    def submit(self) -> list[dict[str, Any]]:
+        return json.loads(self.harness("submit", "tiny.yaml", "--json").stdout)  # type: ignore[no-any-return]
+
+    def status(self, **environ: str) -> list[dict[str, Any]]:
+        found = self.harness("status", "tiny.yaml", "--json", **environ).stdout
+        return json.loads(found)  # type: ignore[no-any-return]
+
+    def states(self) -> list[str]:
+        return [row["state"] for row in self.status()]
+
+
+@pytest.fixture
+def place(cluster: Path, tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path)
+    yield made
+    for name in (tmp_path / "runs" / ".slurm").glob("*"):
+        call(f"scancel --name={name.name}")
+
+
+def run(row: dict[str, Any]) -> RunPaths:
+    return RunPaths(Path(row["folder"]))
+
+
+def steps(paths: RunPaths, mode: str) -> list[int]:
+    return [row["step"] for row in merged_rows(paths) if row["mode"] == mode]
+
+
+def test_two_cells_go_as_one_array_and_only_once(place: Place) -> None:
+    place.write(multiscale="[false, true]")
+    rows = place.submit()
+    array = rows[0]["job"].partition("_")[0]
+    assert [(row["action"], row["job"]) for row in rows] == [("start", f"{array}_0"), ("start", f"{array}_1")]
+    assert [row["action"] for row in place.submit()] == ["leave alone"] * 2
+    assert all(re.search(rf"job {array}_\d (on n\d|waits: )", row["text"]) for row in place.status())
+    eventually(lambda: place.states() == ["FINISHED"] * 2, 240)
+    assert [row["action"] for row in place.submit()] == ["skip"] * 2
+    code = place.folder / "runs" / ".code"
+    for row in rows:
+        assert steps(run(row), "train") == [1, 2, 3, 4, 5, 6]
+        made = json.loads((run(row).attempt(1) / "job.json").read_text())
+        assert (made["id"], Path(made["code"]).parent) == (row["job"], code)
+        assert (
+            "epoch 2/2" in Path(next(s["output"] for s in place.status() if s["folder"] == row["folder"])).read_text()
+        )
+
+
+def test_what_a_dry_run_shows(place: Place) -> None:
+    """After a change on purpose: HARNESS_WRITE_GOLDEN=1, and read the difference."""
+    place.write(multiscale="[false, true]")
+    said = place.harness("submit", "tiny.yaml", "--dry-run").stdout
+    for found, shown in (
+        (r"tiny-[0-9a-f]{8}\b", "tiny-TOKEN"),
+        (re.escape(str(place.folder)), "PLACE"),
+        (re.escape(sys.executable), "PYTHON"),
+        (r"seed0-[0-9a-f]{10}", "seed0-KEY"),
+        (r"\.code/[0-9a-f]{12}", ".code/DIGEST"),
+    ):
+        said = re.sub(found, shown, said)
+    if os.environ.get("HARNESS_WRITE_GOLDEN"):
+        GOLDEN.write_text(said)
+    assert said == GOLDEN.read_text()
+    assert not (place.folder / "runs").exists()
+
+
+def test_a_warned_run_of_two_nodes_saves_requeues_itself_and_goes_on(place: Place) -> None:
+    """2 nodes x 2 processes of gloo; nothing is trained twice, and the second start runs the same code."""
+    place.write("nodes: 2\ngpus_per_node: 2", batch=8, epochs=3, shorten=", iterations_per_epoch: 4")
+    (row,) = place.submit()
+    paths = run(row)
+    eventually(lambda: steps(paths, "train"), 240)
+    call(f"scancel --signal=USR2 {row['job']}")
+    eventually(lambda: read_state(paths).state == State.QUEUED, 120)
+    start_now(row["job"])
+    eventually(lambda: read_state(paths).state == State.FINISHED, 240)
+    assert steps(paths, "train") == list(range(1, 13))
+    assert steps(paths, "val") == [4, 8, 12]
+    attempts = [row for row in merged_rows(paths) if row["mode"] == "attempt"]
+    assert [(row["world"], row["world_before"], row["replayed"]) for row in attempts] == [
+        (4, None, None),
+        (4, 4, None),
+    ]
+    first, second = (json.loads((paths.attempt(number) / "job.json").read_text()) for number in (1, 2))
+    assert (first["restarts"], second["restarts"]) == (0, 1)
+    assert first["code"] == second["code"]
+    assert not list(paths.folder.glob(".meeting*"))
+
+
+def test_a_cancelled_run_stays_so_until_it_is_submitted_again(place: Place) -> None:
+    """One that works, which says so itself, and one that waits, of which the accounting tells."""
+    place.write("array_parallelism: 1", multiscale="[false, true]", epochs=40)
+    first, second = place.submit()
+    eventually(lambda: steps(run(first), "train"), 120)
+    assert re.search("waits: JobArrayTaskLimit", place.status()[1]["text"])
+    call(f"scancel {second['job']} {first['job']}")
+    eventually(lambda: place.states() == ["KILLED"] * 2)
+    reasons = [row["text"] for row in place.status()]
+    assert reasons[0] == "stopped by SIGTERM (a scheduler, or kill)"
+    assert re.fullmatch(rf"job {second['job']} (ended as CANCELLED|is gone) without a word of its own", reasons[1])
+    assert read_state(run(first)).state == State.KILLED
+    again = place.submit()
+    assert [row["action"] for row in again] == ["resume", "start"]
+    assert {row["job"] for row in again}.isdisjoint({first["job"], second["job"]})
+
+
+def test_a_cluster_that_does_not_answer_or_refuses(place: Place, cluster: Path, tmp_path: Path) -> None:
+    settings = (cluster / "etc" / "slurm.conf").read_text()
+    (tmp_path / "dead.conf").write_text(re.sub(r"(?m)^SlurmctldPort=.*", "SlurmctldPort=1", settings))
+    place.write()
+    refused = place.harness("submit", "tiny.yaml", check=False, SLURM_CONF=str(tmp_path / "dead.conf"))
+    assert refused.returncode == 2
+    assert re.match("error: scontrol failed: ", refused.stderr)
+    assert refused.stderr.count("\n") == 1
+    place.write("partition: moon")
+    refused = place.harness("submit", "tiny.yaml", check=False)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "invalid partition specified: moon" in refused.stderr
+    assert not (place.folder / "runs" / ".slurm").exists()
+    assert place.states() == ["NEW"]
+    place.write("array_parallelism: 1", epochs=40)
+    (row,) = place.submit()
+    (lost,) = place.status(SLURM_CONF=str(tmp_path / "dead.conf"))
+    assert f"job {row['job']}: squeue failed: " in lost["text"]
+    assert output(f"squeue --noheader --jobs={row['job']}")
+
+
+def test_preempted_and_then_requeued_by_an_operator(place: Place) -> None:
+    """The first tells the job before, by USR2; the second by TERM alone, and SLURM requeues it by itself."""
+    place.write(epochs=8)
+    (row,) = place.submit()
+    paths = run(row)
+    eventually(lambda: steps(paths, "train"), 240)
+    (node,) = re.findall(r" on (n\d)", place.status()[0]["text"])
+    urgent = f"sbatch --parsable --partition=high --nodelist={node} --exclusive --time=5 --output=/dev/null --wrap"
+    subprocess.run([*urgent.split(), "sleep 3"], check=True, capture_output=True)
+    eventually(lambda: place.states() == ["QUEUED"], 120)
+    assert read_state(paths).reason.startswith("requeued after attempt 1 was stopped by SIGUSR2")
+    start_now(row["job"])
+    eventually(lambda: read_state(paths).attempt == 2 and len(steps(paths, "train")) > len(first_steps(paths)), 240)
+    call(f"scontrol requeue {row['job']}")
+    eventually(lambda: f"job {row['job']} waits: BeginTime" in place.status()[0]["text"], 120)
+    assert place.states() == ["QUEUED"]
+    assert [again["action"] for again in place.submit()] == ["leave alone"]
+    start_now(row["job"])
+    eventually(lambda: read_state(paths).state == State.FINISHED, 300)
+    assert steps(paths, "train") == list(range(1, 25))
+    assert read_state(paths).attempt == 3
+
+
+def test_a_node_that_dies(place: Place) -> None:
+    """SLURM requeues the job; the processes of the dead node, which may work for a while yet, spoil nothing."""
+    from daemons import working
+
+    place.write(epochs=40)
+    (row,) = place.submit()
+    paths = run(row)
+    eventually(lambda: steps(paths, "train"), 240)
+    (node,) = re.findall(r" on (n\d)", place.status()[0]["text"])
+    try:
+        os.kill(working(STATE, node)[0], signal.SIGKILL)
+        eventually(lambda: place.states() == ["QUEUED"], 120)
+        start_now(row["job"])
+        eventually(lambda: read_state(paths).state == State.FINISHED, 300)
+    finally:
+        run_testbed("up")
+    assert read_state(paths).attempt == 2
+    assert steps(paths, "train") == list(range(1, 121))
+    assert json.loads((paths.attempt(2) / "job.json").read_text())["node"] != node
+
+
+def first_steps(paths: RunPaths) -> list[int]:
+    """Those of the first attempt."""
+    return [row["step"] for row in read_log(paths.segment(1)) if row["mode"] == "train"]
