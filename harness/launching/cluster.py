@@ -54,7 +54,6 @@ class Cluster:
     environment: Mapping[str, str]
     container: str | None  # words of bash before the Python, such as "apptainer exec --nv harness.sif"
     python: str | None  # None: the Python that submits
-    staging: str | None  # folder on each node's own disk for copies of data sets; bash fills in $USER and the like
 
     def shape_of(self, cell: str, resources: Resources) -> JobShape:
         """The job of a cell: what the matrix file asks for, above it this file's values, above them its overrides.
@@ -101,7 +100,6 @@ def load_cluster(name: str, folders: tuple[Path, ...] = (FOLDER,)) -> Cluster:
         environment={key: str(value) for key, value in file.environment.items()},
         container=file.container,
         python=file.python,
-        staging=file.staging,
     )
 
 

@@ -23,7 +23,6 @@ class Batch:
     code: Path  # the folder that holds the `harness` to run
     python: str  # where the cluster names none
     logs: Path  # a file each job: JOB_INDEX.out, where a requeue goes on writing
-    exclude: tuple[str, ...] = ()  # nodes
 
 
 def arrays(wanted: Iterable[tuple[Path, JobShape]], limit: int) -> Iterator[tuple[JobShape, tuple[Path, ...]]]:
@@ -52,8 +51,6 @@ def batch_script(batch: Batch) -> str:
     lines += [f"module load {shlex.quote(name)}" for name in cluster.modules]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in cluster.environment.items()]
     lines.append(f"export PYTHONPATH={shlex.quote(str(batch.code))}${{PYTHONPATH:+:$PYTHONPATH}}")
-    if cluster.staging:
-        lines.append(f'export HARNESS_STAGING="{cluster.staging}"')
     lines += cluster.setup
     lines += [
         f"exec srun --kill-on-bad-exit=1 --cpus-per-task={shape.cpus_per_gpu} \\",
@@ -79,8 +76,6 @@ def _options(batch: Batch) -> Iterator[str]:
         yield f"gpus-per-node={shape.gpus_per_node}"
     if shape.memory_gb:
         yield f"mem={shape.memory_gb}G"
-    if batch.exclude:
-        yield f"exclude={','.join(batch.exclude)}"
     yield f"time={shape.minutes}"
     yield f"signal=USR2@{cluster.signal_delay_s}"
     yield "requeue"

@@ -77,8 +77,8 @@ overrides:
         "FILE:1:12: partition 'gpu nodes' must be one word without spaces that does not begin with '-'",
         "FILE:2:1: unknown key 'gpu_per_node', did you mean 'gpus_per_node'?; expected 'partition', 'account', "
         "'qos', 'constraint', 'nodes', 'gpus_per_node', 'cpus_per_gpu', 'memory_gb', 'minutes', 'description', "
-        "'overrides', 'array_parallelism', 'signal_delay_s', 'modules', 'setup', 'environment', 'container', "
-        "'python' or 'staging'",
+        "'overrides', 'array_parallelism', 'signal_delay_s', 'modules', 'setup', 'environment', 'container' "
+        "or 'python'",
         "FILE:3:10: minutes is 'soon', expected a whole number",
         "FILE:4:12: memory_gb is 0, expected at least 1",
         "FILE:5:10: modules is 'cuda', expected a list",

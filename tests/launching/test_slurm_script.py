@@ -35,7 +35,7 @@ def example(name: str, cell: str, **changes: object) -> Batch:
     ("golden", "batch"),
     [
         ("testbed.sh", example("testbed", "mask_rcnn_r50_fpn_1x_coco")),
-        ("example-8gpu.sh", example("example-8gpu", "mask_rcnn_x101_64x4d_fpn_2x_coco", exclude=("n3", "n4"))),
+        ("example-8gpu.sh", example("example-8gpu", "mask_rcnn_x101_64x4d_fpn_2x_coco")),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -56,7 +56,7 @@ SHAPE = JobShape(nodes=1, gpus_per_node=0, cpus_per_gpu=3, minutes=10)
 
 def test_what_the_script_runs(tmp_path: Path) -> None:
     """bash runs it, with an srun that shows its words, one a line: nothing is split or expanded twice."""
-    (tmp_path / "srun").write_text('#!/bin/sh\nprintf "%s\\n" "$PYTHONPATH" "$A" "$HARNESS_STAGING" "$@"\n')
+    (tmp_path / "srun").write_text('#!/bin/sh\nprintf "%s\\n" "$PYTHONPATH" "$A" "$@"\n')
     (tmp_path / "srun").chmod(0o755)
     folders = (Path("/runs/zero"), Path("/runs/it's $HOME"))
     text = batch_script(
@@ -65,16 +65,14 @@ def test_what_the_script_runs(tmp_path: Path) -> None:
             "x",
             shape=SHAPE,
             folders=folders,
-            cluster=cluster(
-                environment={"A": "b  c $HOME"}, staging="/scratch/$USER", container="apptainer exec --nv image.sif"
-            ),
+            cluster=cluster(environment={"A": "b  c $HOME"}, container="apptainer exec --nv image.sif"),
             python="/my venv/python",
         )
     )
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": "1", "USER": "ann", "PYTHONPATH": "/own"}
     said = subprocess.run(["bash"], input=text, env=environment, capture_output=True, text=True, check=True).stdout
     assert said.splitlines() == [
-        *("/runs/.code/89ab:/own", "b  c $HOME", "/scratch/ann", "--kill-on-bad-exit=1", "--cpus-per-task=3"),
+        *("/runs/.code/89ab:/own", "b  c $HOME", "--kill-on-bad-exit=1", "--cpus-per-task=3"),
         *("apptainer", "exec", "--nv", "image.sif", "/my venv/python", "-P", "-m", "harness.launching.job"),
         *("/runs/it's $HOME", "http://tracking:5000"),
     ]

@@ -10,7 +10,6 @@
 #SBATCH --cpus-per-task=6
 #SBATCH --gpus-per-node=8
 #SBATCH --mem=320G
-#SBATCH --exclude=n3,n4
 #SBATCH --time=2880
 #SBATCH --signal=USR2@180
 #SBATCH --requeue
@@ -28,7 +27,6 @@ module load cuda/12.4
 module load nccl/2.21
 export NCCL_DEBUG=WARN
 export PYTHONPATH=/runs/.code/89ab${PYTHONPATH:+:$PYTHONPATH}
-export HARNESS_STAGING="/scratch/$USER/harness"
 ulimit -n 65536
 exec srun --kill-on-bad-exit=1 --cpus-per-task=6 \
   /venv/bin/python -P -m harness.launching.job \
