@@ -1,9 +1,9 @@
 """From an experiment's cells to runs on disk: digests taken, weights found, identities known."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from harness.detection import weights
 from harness.errors import UserError
@@ -13,6 +13,8 @@ from harness.matrix import Experiment, PlannedCell
 from harness.recipe import FROM_SCRATCH, Digests, identity
 from harness.runs import Origin, RunPaths, RunSpec, SourceSpec, SplitSpec, experiment_folder, write_spec
 from harness.settings import Settings, dataset_split
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +36,10 @@ def prepare(
     prepared = []
     for planned in experiment.cells if cells is None else cells:
         for seed in experiment.seeds:
-            try:
-                spec = _spec(experiment, planned, seed, settings)
-            except UserError as error:
-                faults[str(error)] = None
-                continue
-            folder = experiment_folder(settings.run_root, experiment.name) / spec.folder_name
-            prepared.append(PreparedRun(spec=spec, paths=RunPaths(folder)))
+            spec = _spec(experiment, planned, seed, settings, faults)
+            if spec is not None:
+                folder = experiment_folder(settings.run_root, experiment.name) / spec.folder_name
+                prepared.append(PreparedRun(spec=spec, paths=RunPaths(folder)))
     if faults:
         raise UserError("\n".join(faults))
     return prepared
@@ -52,12 +51,17 @@ def write(run: PreparedRun) -> None:
         write_spec(run.paths, run.spec)
 
 
-def _spec(experiment: Experiment, planned: PlannedCell, seed: int, settings: Settings) -> RunSpec:
-    recipe = planned.recipe
-    val = _split(settings, recipe.dataset, "val")
-    train = _split(settings, recipe.dataset, "train") if experiment.origin == Origin.TRAINED else None
-    source = _source(experiment.origin, planned, settings.cache_root)
-    file, digest = (None, source.sha256) if source else _weights(recipe.pretrained, settings.cache_root)
+def _spec(
+    experiment: Experiment, planned: PlannedCell, seed: int, settings: Settings, faults: dict[str, None]
+) -> RunSpec | None:
+    """The specification; None where something is missing, all of which is added to `faults`."""
+    recipe, trained = planned.recipe, experiment.origin == Origin.TRAINED
+    val = _or_fault(faults, lambda: _split(settings, recipe.dataset, "val"))
+    train = _or_fault(faults, lambda: _split(settings, recipe.dataset, "train")) if trained else None
+    start = _or_fault(faults, lambda: _start(experiment.origin, planned, settings.cache_root))
+    if val is None or start is None or (trained and train is None):
+        return None
+    source, file, digest = start
     trained_on = train.digest if train else "none"
     digests = Digests(train_annotations=trained_on, val_annotations=val.digest, pretrained=digest)
     return RunSpec(
@@ -82,14 +86,26 @@ def _spec(experiment: Experiment, planned: PlannedCell, seed: int, settings: Set
     )
 
 
+def _or_fault(faults: dict[str, None], step: Callable[[], Found]) -> Found | None:
+    try:
+        return step()
+    except UserError as error:
+        faults[str(error)] = None
+        return None
+
+
 def _split(settings: Settings, dataset: str, part: Literal["train", "val"]) -> SplitSpec:
     split = dataset_split(settings, dataset, part)
     digest = remembered_sha256(split.annotations, settings.cache_root / "digests")
     return SplitSpec(images=str(split.images.resolve()), annotations=str(split.annotations.resolve()), digest=digest)
 
 
-def _source(origin: Origin, planned: PlannedCell, cache_root: Path) -> SourceSpec | None:
-    return find_checkpoint(planned.cell.name, cache_root) if origin == Origin.PUBLISHED else None
+def _start(origin: Origin, planned: PlannedCell, cache_root: Path) -> tuple[SourceSpec | None, str | None, str]:
+    """What a run starts from: the published file that it tests, or the pretrained weights; and the digest of it."""
+    if origin == Origin.PUBLISHED:
+        source = find_checkpoint(planned.cell.name, cache_root)
+        return source, None, source.sha256
+    return None, *_weights(planned.recipe.pretrained, cache_root)
 
 
 def _weights(source: str, cache_root: Path) -> tuple[str | None, str]:

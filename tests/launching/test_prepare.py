@@ -63,6 +63,7 @@ def test_all_that_is_missing_is_told_at_once(tmp_path: Path, monkeypatch: pytest
         prepare(load_experiment(matrix), load_settings(tmp_path, {}))
     told = str(caught.value)
     assert "nowhere" in told and "unknown data set 'mine'" in told
+    assert "pretrained weights torchvision://resnet50 are missing" in told  # of the same cell
 
 
 def test_missing_weights_name_the_command(tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
