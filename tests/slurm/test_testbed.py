@@ -15,7 +15,7 @@ from slurm.conftest import STATE, call, eventually, output, run_testbed
 pytestmark = pytest.mark.slurm
 
 DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "n1", "n2", "n3", "n4")
-NODES_OF_A_STEP = "srun --nodes=2 --time=5 printenv SLURMD_NODENAME"
+NODES_OF_A_STEP = "srun --nodes=2 --nodelist=n1,n2 --time=5 printenv SLURMD_NODENAME"
 
 
 def pids() -> dict[str, list[int]]:
@@ -53,8 +53,8 @@ def test_it_listens_on_the_loopback_alone(cluster: Path) -> None:
 
 
 def test_two_nodes_with_gpus_of_their_own(cluster: Path) -> None:
-    command = ["srun", "--nodes=2", "--ntasks-per-node=2", "--gpus-per-node=3", "--time=5", "--label", "sh", "-c"]
-    command += ["echo $SLURMD_NODENAME $SLURM_LOCALID $CUDA_VISIBLE_DEVICES"]
+    command = ["srun", "--nodes=2", "--nodelist=n1,n2", "--ntasks-per-node=2", "--gpus-per-node=3", "--time=5"]
+    command += ["--label", "sh", "-c", "echo $SLURMD_NODENAME $SLURM_LOCALID $CUDA_VISIBLE_DEVICES"]
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     assert sorted(said.splitlines()) == ["0: n1 0 0,1,2", "1: n1 1 0,1,2", "2: n2 0 0,1,2", "3: n2 1 0,1,2"]
 
