@@ -87,6 +87,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_facts(path: Path) -> dict[str, Any]:
+    """Path, size in bytes and sha256."""
+    return {"path": str(path.resolve()), "size": path.stat().st_size, "sha256": sha256(path)}
+
+
 def remembered_sha256(path: Path, cache: Path) -> str:
     """The file's sha256, remembered in the folder `cache` while the file's path, size and time stay the same."""
     try:

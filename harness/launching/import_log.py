@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.cell import name_doubts, parse_name
 from harness.errors import UserError
-from harness.files import read_json, sha256, write_json, write_text
+from harness.files import file_facts, read_json, sha256, write_json, write_text
 from harness.imported import EXPERIMENT
 from harness.launching.published_log import COCO_ITERATIONS, PublishedLog, read_published_log
 from harness.matrix_file import Resources
@@ -127,7 +127,7 @@ def _checkpoint_doubts(checkpoint: Path, cell: str) -> tuple[str, ...]:
 
 def _record(paths: RunPaths, checkpoint: Path) -> bool:
     """Write down which checkpoint the log's training left; whether that is news."""
-    facts, record = _facts(checkpoint), paths.folder / "checkpoint.json"
+    facts, record = file_facts(checkpoint), paths.folder / "checkpoint.json"
     if record.exists():
         known = read_json(record)
         if known["sha256"] != facts["sha256"]:
@@ -188,7 +188,7 @@ def _result(draft: RunPaths, paths: RunPaths, spec: RunSpec, log: PublishedLog) 
     memory = [row["memory"] for row in train if "memory" in row]
     images = log.iterations * spec.recipe.epochs * spec.recipe.batch
     files = {"log": draft.log, "config": draft.config}
-    facts = {name: _facts(file) | {"path": str(paths.folder.resolve() / file.name)} for name, file in files.items()}
+    facts = {name: file_facts(file) | {"path": str(paths.folder.resolve() / file.name)} for name, file in files.items()}
     return {
         "schema": SCHEMA,
         "metrics": {name: value for name, value in val.items() if name.startswith(("bbox_", "segm_"))},
@@ -206,8 +206,3 @@ def _result(draft: RunPaths, paths: RunPaths, spec: RunSpec, log: PublishedLog) 
         "attempts": 1,
         "files": facts,
     }
-
-
-def _facts(file: Path) -> dict[str, Any]:
-    """Path, size in bytes and sha256."""
-    return {"path": str(file.resolve()), "size": file.stat().st_size, "sha256": sha256(file)}

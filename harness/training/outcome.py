@@ -1,10 +1,9 @@
 """What a finished run leaves: result.json, learning curves, pictures of predictions."""
 
-from pathlib import Path
 from typing import Any
 
 from harness.evaluation.curves import plot_curves
-from harness.files import read_json, sha256, write_json
+from harness.files import file_facts, read_json, write_json
 from harness.runs import SCHEMA, merged_rows
 from harness.training import validation
 from harness.training.environment import git_commit, hardware, versions
@@ -58,8 +57,3 @@ def train_seconds(rows: list[dict[str, Any]]) -> float:
     """Seconds spent in iterations: each train row's mean time by the iterations since the row before."""
     steps = [0, *(row["step"] for row in rows)]
     return float(sum(row["time"] * (step - before) for row, step, before in zip(rows, steps[1:], steps, strict=False)))
-
-
-def file_facts(path: Path) -> dict[str, Any]:
-    """Path, size in bytes and sha256."""
-    return {"path": str(path.resolve()), "size": path.stat().st_size, "sha256": sha256(path)}

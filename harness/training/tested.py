@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.evaluation.speed import Speed
-from harness.files import read_json, sha256, write_json
+from harness.files import file_facts, read_json, sha256, write_json
 from harness.recipe import to_dict
 from harness.runs import SCHEMA, RunPaths, RunSpec, SourceSpec, merge_log, merged_rows, row_key
 from harness.training import validation
@@ -16,7 +16,6 @@ from harness.training.checkpoint import Saved
 from harness.training.distributed import Ranks
 from harness.training.environment import environment, git_commit, hardware, versions
 from harness.training.journal import Journal, repair
-from harness.training.outcome import file_facts
 from harness.training.pictures import draw_predictions
 from harness.training.reevaluate import require_classes
 from harness.training.restore import Restored, restore

@@ -132,16 +132,6 @@ def run(place: tuple[Experiment, Settings], monkeypatch: pytest.MonkeyPatch) -> 
     return found
 
 
-@pytest.fixture
-def signals() -> Iterator[None]:
-    """Signal handlers are put back."""
-    numbers = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
-    before = [signal.getsignal(number) for number in numbers]
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny", "signals")
 def test_a_tested_file_leaves_what_a_training_leaves(
