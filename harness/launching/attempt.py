@@ -1,31 +1,72 @@
-"""What each process of a SLURM job runs: `python -m harness.launching.attempt RUN_FOLDER NAME_OF_THE_ARRAY`."""
+"""An attempt, and what it says of itself in the run's folder."""
 
 import os
 import sys
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
-from harness.launching.job import USER_ERROR, run_attempt
-from harness.launching.slurm import own_job
-from harness.launching.slurm_jobs import read_job
-from harness.runs import RunPaths, State, read_state
+from harness.errors import UserError
+from harness.files import write_json
+from harness.launching.restarts import record_start, require_progress
+from harness.launching.slurm import OwnJob
+from harness.runs import RunPaths, RunSpec, State, last_attempt, write_state
+
+RESERVE = 65536
+"""Bytes kept in the attempt's folder, to be given back on a full disk for the last word of a run."""
 
 
-def main() -> int:
-    """Work on the run, unless it was given to another job since; the exit code."""
-    folder, name = sys.argv[1:]
-    paths = RunPaths(Path(folder))
-    here, owner = own_job(os.environ), read_job(paths)
-    if here is None:
-        sys.stderr.write("error: harness.launching.attempt works in a SLURM job; use harness train elsewhere\n")
-        return USER_ERROR
-    if owner is None or (owner.name, str(owner.index)) != (name, here.id.partition("_")[2]):
-        sys.stderr.write(f"error: {folder}: job {here.id} gives way: the run was given to another job, or started\n")
-        return USER_ERROR
-    if read_state(paths).state == State.FINISHED:  # SLURM lost the node, but the node was working
-        return 0
-    os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))
-    return run_attempt(paths.folder, os.environ["HARNESS_TRACKING_URI"], job=here)
+class Attempt:
+    """An attempt of a run; once superseded it says nothing more."""
+
+    def __init__(self, paths: RunPaths, spec: RunSpec, number: int, job: OwnJob | None) -> None:
+        self.paths, self.spec, self.number, self.job = paths, spec, number, job
+        self.folder = paths.attempt(number)
+
+    def begin(self) -> None:
+        """Say so, and make sure that the end can be told, too.
+
+        Raises UserError where the launcher restarts by itself a run that makes no progress.
+        """
+        if self.job is None:
+            self.paths.job.unlink(missing_ok=True)  # the run is this process's from now on
+        else:
+            node, code = os.environ["SLURMD_NODENAME"], str(Path(__file__).resolve().parents[2])
+            write_json(self.folder / "job.json", asdict(self.job) | {"node": node, "code": code})
+        self.at("starting")
+        (self.folder / "reserve").write_bytes(bytes(RESERVE))
+        require_progress(self.paths, self.number)
+        record_start(self.paths, self.number)
+
+    def at(self, progress: str) -> None:
+        """The run is being worked on.
+
+        Raises UserError where a later attempt has taken over: two must not write checkpoints.
+        """
+        if self.superseded():
+            raise UserError(f"{self.paths.folder}: attempt {self.number} gives way to a later one")
+        write_state(self.paths, State.RUNNING, attempt=self.number, progress=progress)
+
+    def ended(self, state: State, reason: str = "") -> None:
+        """The attempt is over. On a disk without room for that, the next command that looks will find it dead."""
+        (self.folder / "reserve").unlink(missing_ok=True)
+        with suppress(UserError):
+            if not self.superseded():
+                write_state(self.paths, state, attempt=self.number, reason=reason)
+
+    def hung(self, reason: str) -> None:
+        """The attempt is over, as nothing moves."""
+        text = f"no progress: {reason}; Python stacks in {self.folder}/rank-*.stack.txt"
+        self.ended(State.FAILED, text)
+        tell(f"error: {text}\n")
+
+    def superseded(self) -> bool:
+        """Whether a later attempt has the run."""
+        return last_attempt(self.paths) > self.number
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def tell(text: str) -> None:
+    """Say it on stderr, if there is still room."""
+    with suppress(OSError):  # the output may be on the disk that is full
+        sys.stderr.write(text)
+        sys.stderr.flush()

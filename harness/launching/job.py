@@ -7,26 +7,21 @@ import subprocess
 import sys
 import traceback
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
-from harness.files import write_json
-from harness.launching.restarts import record_start, require_progress
+from harness.launching.attempt import Attempt, tell
 from harness.launching.slurm import OwnJob
 from harness.launching.slurm_jobs import ask
 from harness.runs import (
     Origin,
     RunPaths,
-    RunSpec,
     State,
-    last_attempt,
     next_attempt,
     read_spec,
     read_state,
-    write_state,
 )
 from harness.tracking.system import sampling
 
@@ -46,8 +41,6 @@ STOPPED_BY = {
     signal.SIGUSR2: "stopped by SIGUSR2 (the launcher's warning of a time limit or a preemption)",
 }
 """The signals that stop an attempt, and what is said of it then."""
-RESERVE = 65536
-"""Bytes kept in the attempt's folder, to be given back on a full disk for the last word of a run."""
 LAST_WORDS = 20.0
 """Seconds for which a rank that lost contact waits to learn from the others' notes what happened."""
 
@@ -79,11 +72,11 @@ def run_attempt(
         number = _claim(attempt, paths, ranks, job)
         if meeting and ranks.main:
             meeting.unlink(missing_ok=True)  # all have met
-        return _work(_Attempt(paths, spec, number, job), tracking_uri, ranks, stop, limits)
+        return _work(Attempt(paths, spec, number, job), tracking_uri, ranks, stop, limits)
     except Exception as error:  # before the attempt was under way: it has no state to tell of
         if (told := explain(error)) is None:
             raise
-        _tell(f"error: {told}\n")
+        tell(f"error: {told}\n")
         return USER_ERROR
     finally:
         distributed.stop()
@@ -126,56 +119,7 @@ class _Stop:
         self.signal = number
 
 
-class _Attempt:
-    """An attempt, and what it says of itself in the run's state; once superseded it says nothing more."""
-
-    def __init__(self, paths: RunPaths, spec: RunSpec, number: int, job: OwnJob | None) -> None:
-        self.paths, self.spec, self.number, self.job = paths, spec, number, job
-        self.folder = paths.attempt(number)
-
-    def begin(self) -> None:
-        """Say so, and make sure that the end can be told, too.
-
-        Raises UserError where the launcher restarts by itself a run that makes no progress.
-        """
-        if self.job is None:
-            self.paths.job.unlink(missing_ok=True)  # the run is this process's from now on
-        else:
-            node, code = os.environ["SLURMD_NODENAME"], str(Path(__file__).resolve().parents[2])
-            write_json(self.folder / "job.json", asdict(self.job) | {"node": node, "code": code})
-        self.at("starting")
-        (self.folder / "reserve").write_bytes(bytes(RESERVE))
-        require_progress(self.paths, self.number)
-        record_start(self.paths, self.number)
-
-    def at(self, progress: str) -> None:
-        """The run is being worked on.
-
-        Raises UserError where a later attempt has taken over: two must not write checkpoints.
-        """
-        if self.superseded():
-            raise UserError(f"{self.paths.folder}: attempt {self.number} gives way to a later one")
-        write_state(self.paths, State.RUNNING, attempt=self.number, progress=progress)
-
-    def ended(self, state: State, reason: str = "") -> None:
-        """The attempt is over. On a disk without room for that, the next command that looks will find it dead."""
-        (self.folder / "reserve").unlink(missing_ok=True)
-        with suppress(UserError):
-            if not self.superseded():
-                write_state(self.paths, state, attempt=self.number, reason=reason)
-
-    def hung(self, reason: str) -> None:
-        """The attempt is over, as nothing moves."""
-        text = f"no progress: {reason}; Python stacks in {self.folder}/rank-*.stack.txt"
-        self.ended(State.FAILED, text)
-        _tell(f"error: {text}\n")
-
-    def superseded(self) -> bool:
-        """Whether a later attempt has the run."""
-        return last_attempt(self.paths) > self.number
-
-
-def _work(attempt: _Attempt, tracking_uri: str, ranks: "Ranks", stop: _Stop, limits: "Limits | None") -> int:
+def _work(attempt: Attempt, tracking_uri: str, ranks: "Ranks", stop: _Stop, limits: "Limits | None") -> int:
     from harness.training.watch import Watch, watching
 
     watch = Watch(limits)
@@ -196,7 +140,7 @@ def _work(attempt: _Attempt, tracking_uri: str, ranks: "Ranks", stop: _Stop, lim
     return STOPPED if stopped else 0
 
 
-def _conclude(attempt: _Attempt, stopped: int) -> None:
+def _conclude(attempt: Attempt, stopped: int) -> None:
     """Say how the attempt ended; of a job that was warned, requeue it. Every rank's checkpoint is durable."""
     if not stopped:
         attempt.ended(State.FINISHED)
@@ -212,7 +156,7 @@ def _conclude(attempt: _Attempt, stopped: int) -> None:
         attempt.ended(State.KILLED, f"{reason}; it could not requeue itself: {error}")
 
 
-def _carry_out(attempt: _Attempt, ranks: "Ranks", stop: _Stop, watch: "Watch") -> int:
+def _carry_out(attempt: Attempt, ranks: "Ranks", stop: _Stop, watch: "Watch") -> int:
     """The signal that stopped it on whatever rank; 0 where the run has come to its end and its outcome is written."""
     _require_precision(attempt.spec.precision, ranks.device.type)
     work = _test_published if attempt.spec.origin == Origin.PUBLISHED else _train_and_conclude
@@ -231,7 +175,7 @@ def _require_precision(precision: str, device: str) -> None:
         )
 
 
-def _train_and_conclude(attempt: _Attempt, ranks: "Ranks", stop: _Stop, watch: "Watch") -> bool:
+def _train_and_conclude(attempt: Attempt, ranks: "Ranks", stop: _Stop, watch: "Watch") -> bool:
     from harness.training.loop import train
     from harness.training.outcome import write_outcome
     from harness.training.session import Training
@@ -245,14 +189,14 @@ def _train_and_conclude(attempt: _Attempt, ranks: "Ranks", stop: _Stop, watch: "
     return finished
 
 
-def _test_published(attempt: _Attempt, ranks: "Ranks", stop: _Stop, watch: "Watch") -> bool:
+def _test_published(attempt: Attempt, ranks: "Ranks", stop: _Stop, watch: "Watch") -> bool:
     from harness.training.tested import evaluate_published
 
     paths, spec = attempt.paths, attempt.spec
     return evaluate_published(paths, spec, ranks, attempt=attempt.number, stop=stop, on_row=attempt.at, watch=watch)
 
 
-def _give_up(attempt: _Attempt, ranks: "Ranks", error: BaseException) -> int:
+def _give_up(attempt: Attempt, ranks: "Ranks", error: BaseException) -> int:
     """Tell the other ranks, the state and stderr why the attempt ends; its exit code."""
     from harness.training.faults import is_lost_contact
     from harness.training.notes import DIED, LOST, blame, give_up
@@ -269,7 +213,7 @@ def _give_up(attempt: _Attempt, ranks: "Ranks", error: BaseException) -> int:
         speaks = ranks.main or (culprit.rank == 0 and culprit.ended == DIED)
     if speaks:
         attempt.ended(State.KILLED if code == INTERRUPTED else State.FAILED, reason)
-    _tell(told)
+    tell(told)
     return code
 
 
@@ -288,13 +232,7 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), "")
 
 
-def _tell(text: str) -> None:
-    with suppress(OSError):  # the output may be on the disk that is full
-        sys.stderr.write(text)
-        sys.stderr.flush()
-
-
-def _sampling(attempt: _Attempt, ranks: "Ranks") -> AbstractContextManager[None]:
+def _sampling(attempt: Attempt, ranks: "Ranks") -> AbstractContextManager[None]:
     """Record what this machine does; its first process is enough for that."""
     return nullcontext() if ranks.local_rank else sampling(attempt.folder, gpus=ranks.device.type == "cuda")
 

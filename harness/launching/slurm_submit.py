@@ -56,7 +56,7 @@ def plan_arrays(runs: Iterable[PreparedRun], cluster: Cluster, settings: Setting
             cluster=cluster,
             shape=shape,
             folders=folders,
-            entry=("harness.launching.attempt", name),
+            entry=("harness.launching.slurm_entry", name),
             code=code,
             python=sys.executable,
             logs=settings.run_root / ".slurm" / name,
