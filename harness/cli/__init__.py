@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from harness.cli import data, experiment, results, setup, training
+from harness.cli import compare, data, experiment, results, setup, training
 from harness.errors import UserError
 
 app = typer.Typer(
@@ -15,7 +15,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for part in (setup, experiment, training, results):
+for part in (setup, experiment, training, results, compare):
     part.register(app)
 app.add_typer(data.app, name="data", help="Check, generate or fetch data sets.")
 

@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from harness.errors import UserError
+from harness.evaluation.resample import Matches, of_evaluation
 from harness.files import read_json
 
 # The twelve entries of COCOeval.stats, in its order; the APs under the names of the published logs.
@@ -62,14 +63,7 @@ def evaluate(
     As in the published recipes, a mask's own area, not its box's, decides whether it is small, medium or large.
     Raises UserError where the file is no COCO annotation file, or rows are malformed or name what the file lacks.
     """
-    truth = _ground_truth(annotations, iou_types)
-    known = {image["id"]: image for image in truth["images"]}
-    chosen = sorted(known) if image_ids is None else sorted(set(image_ids))
-    if unknown := [image for image in chosen if image not in known]:
-        raise UserError(
-            f"{annotations}: no image {unknown[0]} ({len(unknown)} of {len(chosen)} images asked for are unknown)"
-        )
-    _check(results, known, {category["id"] for category in truth["categories"]}, iou_types, annotations)
+    truth, chosen = _checked(annotations, results, image_ids, iou_types)
     numbers: dict[str, float | None] = {}
     class_ap: dict[str, list[float | None]] = {}
     with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
@@ -83,9 +77,48 @@ def evaluate(
     return Evaluation(numbers=numbers, per_class=_per_class(truth, chosen, class_ap), images=len(chosen))
 
 
+def matches(
+    annotations: Path,
+    results: list[dict[str, Any]],
+    *,
+    image_ids: Sequence[int] | None = None,
+    iou_types: Sequence[str] = ("bbox", "segm"),
+) -> dict[str, Matches]:
+    """Which detections are right, for each kind of IoU: what AP over resampled images is computed from.
+
+    The arguments and errors are those of evaluate.
+    """
+    truth, chosen = _checked(annotations, results, image_ids, iou_types)
+    found = {}
+    with redirect_stdout(io.StringIO()):
+        index = _index(truth, truth["annotations"])
+        for iou_type in iou_types:
+            run = COCOeval(index, _index(truth, _rows(results, iou_type)), iou_type)
+            run.params.imgIds = chosen
+            run.params.areaRng, run.params.areaRngLbl = [[0, 1e10]], ["all"]
+            run.evaluate()
+            found[iou_type] = of_evaluation(run.evalImgs, sorted(run.params.catIds), chosen)
+    return found
+
+
 def evaluation_library() -> str:
     """Name and version of what computes the numbers, for the record."""
     return f"pycocotools {version('pycocotools')}"
+
+
+def _checked(
+    annotations: Path, results: list[dict[str, Any]], image_ids: Sequence[int] | None, iou_types: Sequence[str]
+) -> tuple[dict[str, Any], list[int]]:
+    """The annotations, and the images that count by id; results fit both."""
+    truth = _ground_truth(annotations, iou_types)
+    known = {image["id"]: image for image in truth["images"]}
+    chosen = sorted(known) if image_ids is None else sorted(set(image_ids))
+    if unknown := [image for image in chosen if image not in known]:
+        raise UserError(
+            f"{annotations}: no image {unknown[0]} ({len(unknown)} of {len(chosen)} images asked for are unknown)"
+        )
+    _check(results, known, {category["id"] for category in truth["categories"]}, iou_types, annotations)
+    return truth, chosen
 
 
 def _ground_truth(path: Path, iou_types: Sequence[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from harness.data.coco import GroundTruth
 from harness.data.evaluation_images import evaluation_image
 from harness.data.transforms import decode
 from harness.evaluation.detections import read_detections
-from harness.evaluation.draw import contact_sheet, draw, write_image
+from harness.evaluation.draw import Image, contact_sheet, draw, write_image
 from harness.evaluation.predict import detect_image, testing
 from harness.runs import RunPaths
 from harness.training.restore import restore
@@ -67,20 +67,11 @@ def draw_predictions(paths: RunPaths, validation: Validation) -> None:
     """Ground truth beside prediction: a picture for each of the first validation images with objects, and a sheet."""
     index = validation.index
     rows, _ = read_detections(paths.detections)
-    label_of = {int(number): label for label, number in enumerate(index.category_ids)}
-    names = list(index.category_names)
     pairs: list[Any] = []
     shown = [i for i in range(len(validation.image_ids)) if index.first[i + 1] > index.first[i]][:PICTURES]
     for number in shown:
         name = str(index.file_names[number])
-        image = decode(validation.images / name)
-        truth = index.ground_truth(number)
-        found = [row for row in rows if row["image_id"] == int(index.image_ids[number])]
-        boxes = [[row["bbox"][0], row["bbox"][1], sum(row["bbox"][::2]), sum(row["bbox"][1::2])] for row in found]
-        labels = [label_of[row["category_id"]] for row in found]
-        scores, masks = [row["score"] for row in found], [row["segmentation"] for row in found]
-        left = draw(image, truth.boxes, truth.labels, None, truth_masks(truth, image.shape[:2]), names)
-        right = draw(image, boxes, labels, scores, masks, names)
+        left, right = draw_image(validation, number, [rows])
         pairs += [left, right]
         write_image(
             paths.predictions / f"{Path(name).stem}.png",
@@ -90,6 +81,23 @@ def draw_predictions(paths: RunPaths, validation: Validation) -> None:
         write_image(
             paths.predictions / "sheet.jpg", contact_sheet(pairs, columns=4, titles=("truth", "prediction") * 2)
         )
+
+
+def draw_image(validation: Validation, number: int, detections: Sequence[Sequence[dict[str, Any]]]) -> list[Image]:
+    """The ground truth of image `number` of the index and, for each list of COCO rows, its detections there."""
+    index = validation.index
+    label_of = {int(number): label for label, number in enumerate(index.category_ids)}
+    names = list(index.category_names)
+    image = decode(validation.images / str(index.file_names[number]))
+    truth = index.ground_truth(number)
+    pictures = [draw(image, truth.boxes, truth.labels, None, truth_masks(truth, image.shape[:2]), names)]
+    for rows in detections:
+        found = [row for row in rows if row["image_id"] == int(index.image_ids[number])]
+        boxes = [[row["bbox"][0], row["bbox"][1], sum(row["bbox"][::2]), sum(row["bbox"][1::2])] for row in found]
+        labels = [label_of[row["category_id"]] for row in found]
+        scores, masks = [row["score"] for row in found], [row["segmentation"] for row in found]
+        pictures.append(draw(image, boxes, labels, scores, masks, names))
+    return pictures
 
 
 def truth_masks(truth: GroundTruth, size: tuple[int, int]) -> list[dict[str, Any]]:

@@ -102,21 +102,53 @@ def _from_checkpoint(
     find_split: Callable[[str], CocoSplit] | None,
 ) -> Reevaluation:
     restored = restore(file, cell=cell)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if annotations is not None and images is not None:
-        split = checkpoint_validation(restored, CocoSplit(images=images, annotations=annotations), device)
-    elif annotations is not None or images is not None or (spec is None and find_split is None):
-        raise UserError(f"{file}: name both --annotations FILE and --images FOLDER, to say what to test it on")
-    elif spec is not None:
-        split = replace(run_validation(spec), recipe=restored.recipe)
-    else:
-        assert find_split is not None
-        split = checkpoint_validation(restored, find_split(restored.recipe.dataset), device)
-    require_classes(restored, split, file)
-    rows: list[dict[str, Any]] | None = validation.detect(restored.model.to(device), split, Ranks(device=device))
-    evaluation = evaluate(split.annotations, rows or [], image_ids=split.image_ids)
+    split = _split(file, restored, spec, annotations, images, find_split)
+    rows = _detect(file, restored, split)
+    evaluation = evaluate(split.annotations, rows, image_ids=split.image_ids)
     published = published_rows().get(restored.cell) if _is_the_cells(restored, cell) else None
     return Reevaluation(evaluation=evaluation, precision=split.precision, published=published, doubts=restored.doubts)
+
+
+def detections_of_checkpoint(
+    file: Path, *, annotations: Path | None = None, images: Path | None = None
+) -> tuple[list[dict[str, Any]], Validation]:
+    """What a checkpoint finds on its run's validation split, or on another one, and that split.
+
+    Raises UserError where something is missing or broken.
+    """
+    spec, _ = _run_of(file)
+    restored = restore(file)
+    split = _split(file, restored, spec, annotations, images, None)
+    return _detect(file, restored, split), split
+
+
+def _split(
+    file: Path,
+    restored: Restored,
+    spec: RunSpec | None,
+    annotations: Path | None,
+    images: Path | None,
+    find_split: Callable[[str], CocoSplit] | None,
+) -> Validation:
+    device = _device()
+    if annotations is not None and images is not None:
+        return checkpoint_validation(restored, CocoSplit(images=images, annotations=annotations), device)
+    if annotations is not None or images is not None or (spec is None and find_split is None):
+        raise UserError(f"{file}: name both --annotations FILE and --images FOLDER, to say what to test it on")
+    if spec is not None:
+        return replace(run_validation(spec), recipe=restored.recipe)
+    assert find_split is not None
+    return checkpoint_validation(restored, find_split(restored.recipe.dataset), device)
+
+
+def _detect(file: Path, restored: Restored, split: Validation) -> list[dict[str, Any]]:
+    require_classes(restored, split, file)
+    device = _device()
+    return validation.detect(restored.model.to(device), split, Ranks(device=device)) or []
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def checkpoint_validation(restored: Restored, split: CocoSplit, device: torch.device) -> Validation:

@@ -1,0 +1,115 @@
+"""A comparison as a markdown page with pictures, and as lines for a terminal."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.comparing.compare import RESAMPLES, Pair
+from harness.comparing.intervals import MEASURED, PRIOR, Interval
+from harness.comparing.sides import Side
+from harness.evaluation.draw import contact_sheet, write_image
+from harness.files import write_text
+from harness.training.pictures import draw_image
+
+MOVERS = 10
+"""Categories that are shown."""
+PICTURES = 6
+"""Images that are drawn."""
+
+
+def table_of(pair: Pair) -> list[tuple[str, ...]]:
+    """Metric, both AP, the difference, its interval over images and over training."""
+    return [
+        (
+            entry.metric,
+            f"{entry.first:.1f}",
+            f"{entry.other:.1f}",
+            f"{entry.images.difference:+.2f}",
+            shown(entry.images),
+            shown(entry.training) + ("*" if entry.training.assumed else ""),
+        )
+        for entry in pair.differences
+    ]
+
+
+HEADER = ("metric", "first", "other", "difference", "95 % over images", "95 % over training")
+
+
+def movers_of(pair: Pair) -> list[tuple[str, ...]]:
+    """The categories that moved most."""
+    return [
+        (
+            m.category,
+            m.metric,
+            f"{m.first:.1f}",
+            f"{m.other:.1f}",
+            f"{m.other - m.first:+.1f}",
+            str(m.seen),
+            shown(m.images) if m.images else "-",
+        )
+        for m in pair.movers[:MOVERS]
+    ]
+
+
+MOVERS_HEADER = ("category", "metric", "first", "other", "difference", "in images", "95 % over images")
+
+
+def shown(interval: Interval) -> str:
+    """The bounds, with their signs."""
+    return f"{interval.low:+.2f} to {interval.high:+.2f}"
+
+
+def notes(pair: Pair) -> Iterator[str]:
+    """What the intervals mean, and what they say of this pair."""
+    yield (
+        f"over images: do these checkpoints differ, whichever images they are tested on (paired bootstrap, {RESAMPLES} "
+        f"resamples); over training: do these recipes differ, whichever seed they are trained with "
+        f"({pair.seeds[0]} and {pair.seeds[1]} seeds)"
+    )
+    if min(pair.seeds) < MEASURED:
+        yield (
+            f"*: fewer than {MEASURED} seeds: AP over seeds is assumed to scatter with a standard deviation of {PRIOR}"
+        )
+    for entry in pair.differences:
+        checkpoints = "differ" if entry.images.excludes_zero else "are not told apart"
+        recipes = "differ" if entry.training.excludes_zero else "are not told apart"
+        yield f"{entry.metric}: the checkpoints {checkpoints}, the recipes {recipes}"
+
+
+def write_page(folder: Path, pairs: Sequence[Pair], sides: Sequence[Side]) -> Path:
+    """Write README.md and the pictures of the images that changed most; the path of the page."""
+    lines: list[str] = []
+    for number, (pair, other) in enumerate(zip(pairs, sides[1:], strict=True), 1):
+        lines += [f"# {pair.other} against {pair.first}", ""]
+        lines += [*_markdown(HEADER, table_of(pair)), ""]
+        lines += [f"- {text}" for text in notes(pair)] + [""]
+        lines += ["## Recipe", "", *_markdown(("field", "first", "other"), _recipe(pair)), ""] if pair.recipe else []
+        lines += ["## Categories that moved most", "", *_markdown(MOVERS_HEADER, movers_of(pair)), ""]
+        lines += ["## Images that changed most", "", *_pictures(folder, number, pair, sides[0], other)]
+    write_text(folder / "README.md", "\n".join(lines).rstrip() + "\n")
+    return folder / "README.md"
+
+
+def _recipe(pair: Pair) -> list[tuple[str, ...]]:
+    return [(name, str(one), str(two)) for name, (one, two) in pair.recipe.items()]
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    texts = [[str(cell).replace("|", "\\|") for cell in row] for row in [header, *rows]]
+    body = [f"| {' | '.join(row)} |" for row in texts]
+    return [body[0], "|" + " --- |" * len(header), *body[1:]]
+
+
+def _pictures(folder: Path, number: int, pair: Pair, first: Side, other: Side) -> list[str]:
+    one, two = first.members[0], other.members[0]
+    position = {int(image): place for place, image in enumerate(one.split.index.image_ids)}
+    lines = []
+    for image in pair.images[:PICTURES]:
+        if not (one.split.images / image.file_name).is_file():
+            lines.append(f"- {image.file_name}: {image.first:.2f} to {image.other:.2f} (the image is not here)")
+            continue
+        drawn = draw_image(one.split, position[image.image_id], [one.results, two.results])
+        name = f"pictures/{number}-{Path(image.file_name).stem}.jpg"
+        write_image(folder / name, contact_sheet(drawn, columns=3, titles=("truth", "first", "other")))
+        lines += [f"{image.file_name}: {image.first:.2f} to {image.other:.2f}", "", f"![{image.file_name}]({name})", ""]
+    return lines or ["none: every image is done alike."]

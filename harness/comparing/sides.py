@@ -1,0 +1,137 @@
+"""What is compared: a run, a cell with all its seeds, a checkpoint or kept detections, each as detections on images."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UserError
+from harness.files import read_json, sha256
+from harness.recipe import Recipe
+from harness.runs import RunPaths, RunSpec, State, read_spec, read_state
+from harness.wording import did_you_mean
+
+if TYPE_CHECKING:
+    from harness.training.validation import Validation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """The detections of one checkpoint, as COCO rows, and the images that they were made on."""
+
+    name: str
+    seed: int | None  # None: of no run here
+    results: list[dict[str, Any]]
+    split: "Validation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One of what is compared: checkpoints of one recipe, a seed each."""
+
+    name: str
+    recipe: Recipe | None  # None: of detections that say nothing of it
+    members: tuple[Member, ...]
+
+
+def find_side(text: str, run_root: Path, *, annotations: Path | None = None, images: Path | None = None) -> Side:
+    """The side that a word of the command line names: a run's folder, a .pth, detections, or [EXPERIMENT/]CELL.
+
+    annotations, images: of files that are in no run's folder. A model runs only where no detections are kept.
+    Raises UserError where there is no such thing, or a cell has finished runs of several kinds.
+    """
+    path = Path(text)
+    if path.suffix == ".pth" and path.is_file():
+        return _checkpoint(path, annotations, images)
+    if path.is_file():
+        return _detections(path, annotations)
+    return _side(text, find_runs(text, run_root))
+
+
+def find_runs(text: str, run_root: Path) -> list[RunPaths]:
+    """The run of a folder, or the finished runs of [EXPERIMENT/]CELL by seed.
+
+    Raises UserError where there is no such thing, or a cell has finished runs of several kinds.
+    """
+    path = Path(text)
+    return [RunPaths(path)] if (path / "run.json").is_file() else _runs_of_cell(text, run_root)
+
+
+def _side(name: str, runs: Sequence[RunPaths]) -> Side:
+    specs = [read_spec(paths) for paths in runs]
+    members = tuple(_member(paths, spec) for paths, spec in zip(runs, specs, strict=True))
+    return Side(name=specs[0].name if len(runs) > 1 else name, recipe=specs[0].executed, members=members)
+
+
+def _member(paths: RunPaths, spec: RunSpec) -> Member:
+    from harness.evaluation.detections import read_detections
+    from harness.training.validation import run_validation
+
+    if not paths.detections.exists():
+        state = read_state(paths)
+        raise UserError(f"{paths.folder}: has no detections yet ({state.state}); it must have been evaluated once")
+    results, _ = read_detections(paths.detections)
+    return Member(name=spec.name, seed=spec.seed, results=results, split=run_validation(spec))
+
+
+def _checkpoint(path: Path, annotations: Path | None, images: Path | None) -> Side:
+    paths = RunPaths(path.resolve().parent.parent)
+    evaluated = read_json(paths.evaluation)["checkpoint_sha256"] if paths.evaluation.exists() else None
+    if annotations is None and evaluated is not None and sha256(path) == evaluated:
+        return _side(str(path), [paths])
+    from harness.training.reevaluate import detections_of_checkpoint
+
+    results, split = detections_of_checkpoint(path, annotations=annotations, images=images)
+    member = Member(name=str(path), seed=None, results=results, split=split)
+    return Side(name=str(path), recipe=split.recipe, members=(member,))
+
+
+def _detections(path: Path, annotations: Path | None) -> Side:
+    paths = RunPaths(path.resolve().parent)
+    if annotations is None and paths.spec.exists():
+        return _side(str(path), [paths])
+    if annotations is None:
+        raise UserError(f"{path}: is not in a run's folder; name the annotations with --annotations FILE")
+    from harness.data.coco import CocoSplit, load_index
+    from harness.evaluation.detections import read_detections
+    from harness.training.validation import Validation
+
+    results, _ = read_detections(path)
+    split = Validation(
+        index=load_index(CocoSplit(images=annotations.parent, annotations=annotations)),
+        images=annotations.parent,
+        annotations=annotations,
+        recipe=Recipe(),
+        precision="fp32",
+    )
+    return Side(
+        name=str(path),
+        recipe=None,
+        members=(Member(name=str(path), seed=None, results=results, split=split),),
+    )
+
+
+def _runs_of_cell(text: str, run_root: Path) -> list[RunPaths]:
+    experiment, _, name = text.rpartition("/")
+    found = list(_finished(run_root, experiment or "*"))
+    mine = [(paths, spec) for paths, spec in found if name in (spec.name, spec.cell)]
+    if not mine:
+        hint = did_you_mean(name, sorted({spec.name for _, spec in found}))
+        raise UserError(
+            f"{text!r}: no file, no run's folder, and no finished run of such a cell in {run_root}{hint}; "
+            "expected RUN_FOLDER, CHECKPOINT.pth, DETECTIONS.json.gz, CELL or EXPERIMENT/CELL"
+        )
+    kinds = {(spec.experiment, spec.name, spec.identity, spec.shortening, spec.precision) for _, spec in mine}
+    if len(kinds) > 1:
+        folders = "\n  ".join(str(paths.folder) for paths, _ in mine)
+        raise UserError(
+            f"{text!r}: runs of {len(kinds)} kinds have ended; name EXPERIMENT/CELL or a folder:\n  {folders}"
+        )
+    return [paths for paths, _ in sorted(mine, key=lambda entry: entry[1].seed)]
+
+
+def _finished(run_root: Path, experiment: str) -> Iterator[tuple[RunPaths, RunSpec]]:
+    for file in sorted(run_root.glob(f"{experiment}/*/run.json")):
+        paths = RunPaths(file.parent)
+        if read_state(paths).state == State.FINISHED and paths.detections.exists():
+            yield paths, read_spec(paths)

@@ -1,0 +1,102 @@
+"""Comparisons of runs whose detections are known."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from comparing.conftest import Rows, without
+from harness.comparing.compare import compare
+from harness.comparing.page import write_page
+from harness.comparing.sides import find_side
+from harness.errors import UserError
+from harness.files import read_json
+from harness.runs import RunPaths
+
+RunOf = Callable[[int, int, Rows], RunPaths]
+
+
+def test_what_is_equal_is_not_told_apart_and_what_is_broken_is(run_of: RunOf, perfect: Rows, place: Path) -> None:
+    one, same = run_of(0, 0, perfect), run_of(0, 1, perfect)
+    broken = run_of(1, 0, without(perfect, 0.5))
+    sides = [find_side(str(paths.folder), place / "runs") for paths in (one, same, broken)]
+    equal, worse = compare(sides)
+    for entry in equal.differences:
+        assert (entry.first, entry.other) == (pytest.approx(100), pytest.approx(100))
+        assert (entry.images.low, entry.images.high) == (0, 0) and not entry.images.excludes_zero
+    assert not equal.images and not equal.recipe
+    numbers = read_json(broken.evaluation)["numbers"]
+    for entry, name in zip(worse.differences, ("bbox_mAP", "segm_mAP"), strict=True):
+        assert entry.other == pytest.approx(100 * numbers[name], abs=1e-9)
+        assert entry.images.high < 0
+        assert entry.training.high - entry.training.low == pytest.approx(2 * 1.959964 * 0.3 * 2**0.5, rel=1e-5)
+    assert set(worse.recipe) == {"train_scales", "multiscale_mode", "mask_format"}
+    assert all(mover.other < mover.first for mover in worse.movers[:3])
+    changed = worse.images[0]
+    missing = [row["image_id"] for row in perfect if row not in without(perfect, 0.5)]
+    assert changed.first == 1 and changed.other < 1 and changed.image_id in missing
+
+
+def test_a_cell_stands_for_all_its_seeds(run_of: RunOf, perfect: Rows, place: Path) -> None:
+    for seed in (0, 1):
+        run_of(0, seed, without(perfect, 0.2, seed))
+        run_of(1, seed, perfect)
+    sides = [
+        find_side(text, place / "runs")
+        for text in ("tiny/mask_rcnn_r18_fpn_1x_coco", "mask_rcnn_r18_fpn_mstrain-poly_1x_coco+tiny")
+    ]
+    (pair,) = compare(sides)
+    assert pair.seeds == (2, 2)
+    assert pair.differences[0].training.high - pair.differences[0].training.low == pytest.approx(
+        2 * 1.959964 * 0.3, rel=1e-5
+    )
+
+
+def test_the_page_has_tables_and_pictures(run_of: RunOf, perfect: Rows, place: Path, tmp_path: Path) -> None:
+    paths = (run_of(0, 0, perfect), run_of(1, 0, without(perfect, 0.4)))
+    sides = [find_side(str(entry.folder), place / "runs") for entry in paths]
+    page = write_page(tmp_path / "page", compare(sides), sides)
+    text = page.read_text()
+    assert "| box AP | 100.0 |" in text and "paired bootstrap" in text and "fewer than 3 seeds" in text
+    pictures = sorted((tmp_path / "page/pictures").glob("*.jpg"))
+    assert pictures and all(f"(pictures/{picture.name})" in text for picture in pictures)
+
+
+def test_detections_elsewhere_need_annotations(run_of: RunOf, perfect: Rows, place: Path, shapes: Path) -> None:
+    paths = run_of(0, 0, perfect)
+    copy = place / "copy.json.gz"
+    copy.write_bytes(paths.detections.read_bytes())
+    with pytest.raises(UserError, match="--annotations FILE"):
+        find_side(str(copy), place / "runs")
+    annotations = shapes / "annotations/instances_val.json"
+    sides = [
+        find_side(str(paths.folder), place / "runs"),
+        find_side(str(copy), place / "runs", annotations=annotations),
+    ]
+    (pair,) = compare(sides)
+    assert pair.differences[0].images.difference == 0
+
+
+def test_a_checkpoint_whose_detections_are_kept_runs_no_model(run_of: RunOf, perfect: Rows, place: Path) -> None:
+    """Its file is no checkpoint at all: only its sha256 is looked at."""
+    paths = run_of(0, 0, perfect)
+    checkpoint = paths.checkpoints / "epoch_2.pth"
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(paths.detections.read_bytes())
+    assert len(find_side(str(checkpoint), place / "runs").members[0].results) == len(perfect)
+
+
+def test_what_cannot_be_compared_is_said(run_of: RunOf, perfect: Rows, place: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no finished run of such a cell in .*; expected RUN_FOLDER"):
+        find_side("mask_rcnn_r18_fpn_1x_coco", place / "runs")
+    paths = run_of(0, 0, perfect)
+    one = find_side(str(paths.folder), place / "runs")
+    with pytest.raises(UserError, match="did you mean 'mask_rcnn_r18_fpn_1x_coco"):
+        find_side("mask_rcnn_r18_fpn_1x_cocoa", place / "runs")
+    text = one.members[0].split.annotations.read_text()
+    (tmp_path / "other.json").write_text(text + " ")
+    rows = tmp_path / "d.json.gz"
+    rows.write_bytes(paths.detections.read_bytes())
+    other = find_side(str(rows), place / "runs", annotations=tmp_path / "other.json")
+    with pytest.raises(UserError, match="different annotations"):
+        compare([one, other])
