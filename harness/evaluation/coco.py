@@ -1,22 +1,17 @@
-"""The COCO numbers of a list of detections, by pycocotools."""
+"""The COCO numbers of a list of detections."""
 
-import io
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pycocotools import mask as mask_api
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from harness.errors import UserError
 from harness.evaluation.resample import Matches, of_evaluation
+from harness.evaluation.scoring import matched, score
 from harness.files import read_json
 
 # The twelve entries of COCOeval.stats, in its order; the APs under the names of the published logs.
@@ -66,14 +61,9 @@ def evaluate(
     truth, chosen = _checked(annotations, results, image_ids, iou_types)
     numbers: dict[str, float | None] = {}
     class_ap: dict[str, list[float | None]] = {}
-    with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        index = _index(truth, truth["annotations"])
-        for iou_type in iou_types:
-            found = _index(truth, _rows(results, iou_type))
-            scores, class_ap[iou_type] = _run(index, found, iou_type, chosen)
-            numbers |= {
-                f"{iou_type}_{field}": value for field, value in zip(AP_FIELDS + AR_FIELDS, scores, strict=True)
-            }
+    for iou_type in iou_types:
+        scores, class_ap[iou_type] = score(truth, _rows(results, iou_type), iou_type, chosen)
+        numbers |= {f"{iou_type}_{field}": value for field, value in zip(AP_FIELDS + AR_FIELDS, scores, strict=True)}
     return Evaluation(numbers=numbers, per_class=_per_class(truth, chosen, class_ap), images=len(chosen))
 
 
@@ -90,20 +80,11 @@ def matches(
     """
     truth, chosen = _checked(annotations, results, image_ids, iou_types)
     found = {}
-    with redirect_stdout(io.StringIO()):
-        index = _index(truth, truth["annotations"])
-        for iou_type in iou_types:
-            run = COCOeval(index, _index(truth, _rows(results, iou_type)), iou_type)
-            run.params.imgIds = chosen
-            run.params.areaRng, run.params.areaRngLbl = [[0, 1e10]], ["all"]
-            run.evaluate()
-            found[iou_type] = of_evaluation(run.evalImgs, sorted(run.params.catIds), chosen)
+    categories = sorted(category["id"] for category in truth["categories"])
+    for iou_type in iou_types:
+        evaluated = matched(truth, _rows(results, iou_type), iou_type, chosen)
+        found[iou_type] = of_evaluation(evaluated, categories, chosen)
     return found
-
-
-def evaluation_library() -> str:
-    """Name and version of what computes the numbers, for the record."""
-    return f"pycocotools {version('pycocotools')}"
 
 
 def _checked(
@@ -209,33 +190,6 @@ def _rows(results: list[dict[str, Any]], iou_type: str) -> list[dict[str, Any]]:
         {**{key: row[key] for key in keys}, "area": float(area(row)), "iscrowd": 0, "id": number}
         for number, row in enumerate(results, 1)
     ]
-
-
-def _index(truth: dict[str, Any], rows: list[dict[str, Any]]) -> COCO:
-    coco = COCO()
-    coco.dataset = {"images": truth["images"], "categories": truth["categories"], "annotations": rows}
-    coco.createIndex()
-    return coco
-
-
-def _run(
-    truth: COCO, found: COCO, iou_type: str, image_ids: list[int]
-) -> tuple[list[float | None], list[float | None]]:
-    """The twelve numbers, and the AP of each category by ascending id."""
-    run = COCOeval(truth, found, iou_type)
-    run.params.imgIds = image_ids
-    run.evaluate()
-    run.accumulate()
-    run.summarize()
-    precision = run.eval["precision"][:, :, :, 0, -1]  # IoU x recall x category, all areas, 100 detections
-    class_ap = [_mean(precision[:, :, number]) for number in range(precision.shape[2])]
-    return [None if value == -1 else float(value) for value in run.stats], class_ap
-
-
-def _mean(values: np.ndarray[Any, Any]) -> float | None:
-    """The mean over what has ground truth (pycocotools marks the rest -1)."""
-    present = values[values > -1]
-    return float(present.mean()) if present.size else None
 
 
 def _per_class(

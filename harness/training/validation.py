@@ -8,9 +8,10 @@ from typing import Any
 from harness.data.coco import CocoIndex, CocoSplit, load_index
 from harness.data.evaluation_images import EvaluationImage, evaluation_images
 from harness.detection.mask_rcnn import MaskRCNN
-from harness.evaluation.coco import Evaluation, evaluate, evaluation_library
+from harness.evaluation.coco import Evaluation, evaluate
 from harness.evaluation.detections import write_detections
 from harness.evaluation.predict import gather_results, predict_split
+from harness.evaluation.scoring import evaluation_library
 from harness.evaluation.speed import Speed, measure_fps
 from harness.files import write_json
 from harness.recipe import Recipe
@@ -117,12 +118,23 @@ def detect(
 
 
 def score(
-    rows: list[dict[str, Any]], validation: Validation, *, detections: Path, evaluation: Path, checkpoint: Saved
+    rows: list[dict[str, Any]],
+    validation: Validation,
+    *,
+    detections: Path,
+    evaluation: Path,
+    checkpoint: Saved,
+    before_writing: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Evaluate COCO rows; keep them beside the checkpoint, and the numbers with the digests of both."""
+    """Evaluate COCO rows; keep them beside the checkpoint, and the numbers with the digests of both.
+
+    before_writing: called before each of the two files is; what it raises leaves the file as it was.
+    """
+    before_writing()
     meta = {"checkpoint_sha256": checkpoint.sha256, "epoch": checkpoint.epoch, "step": checkpoint.step}
     digest = write_detections(detections, rows, meta=meta)
     result = evaluate(validation.annotations, rows, image_ids=validation.image_ids)
+    before_writing()
     write_json(evaluation, meta | plain(result) | {"detections_sha256": digest})
     return result
 

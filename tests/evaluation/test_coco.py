@@ -10,7 +10,7 @@ import pytest
 from pycocotools import mask as mask_api
 
 from harness.errors import UserError
-from harness.evaluation.coco import AP_FIELDS, AR_FIELDS, evaluate, evaluation_library
+from harness.evaluation.coco import AP_FIELDS, AR_FIELDS, evaluate
 
 CASES = [("cocoapi_val2014_100", "bbox"), ("cocoapi_val2014_100", "segm"), ("torchmetrics_4img_bbox", "bbox")]
 
@@ -178,9 +178,3 @@ def test_missing_fields_and_files_are_named(tmp_path: Path) -> None:
     assert evaluate(path, [row], iou_types=["bbox"]).numbers["bbox_mAP"] == pytest.approx(1.0)
     with pytest.raises(UserError, match=r"annotations: 5 lacks one of .*segmentation \(1 such\)"):
         evaluate(path, [row])
-
-
-def test_library_is_named_with_its_version() -> None:
-    name, version = evaluation_library().split()
-    assert name == "pycocotools"
-    assert version.startswith("2.0")
