@@ -40,12 +40,13 @@ types: install
 check: lint types  ## lint, types and the quick tests: no root, no network, under 90 s
 	$(PYTEST) -m 'not slow and not slurm and not browser and not network and not gpu'
 
-test: lint types wheel  ## all of it; the tests on SLURM share one cluster, so they run in one process
+test: lint types wheel  ## all but test-slow; the tests on SLURM share one cluster, so they run in one process
 	$(PYTEST) -m 'not slurm'
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m slurm
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'slurm and not slow'
 
-test-slow: install  ## the tests that kill processes and servers, with 20 kills where they have 6
+test-slow: install  ## the long tests on SLURM, and those that kill processes and servers, with 20 kills where they have 6
 	HARNESS_TEST_KILLS=20 $(PYTEST) -m slow -k 'kill or fault' tests/training tests/tracking tests/launching
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'slurm and slow'
 
 test-every-cell: install  ## two iterations of each of the 84 cells, killed between them
 	HARNESS_TEST_EVERY_CELL=1 $(BIN)/pytest tests/launching/test_every_cell.py

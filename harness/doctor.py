@@ -6,18 +6,25 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.errors import UserError
 from harness.settings import DatasetPaths, Settings, dataset_splits
 
+if TYPE_CHECKING:
+    from harness.shared_disk import Meeting
+
 PACKAGE = "maskrcnn-harness"
+SLOW_FSYNC = 0.1  # seconds: journal and checkpoints wait for the disk
+SLOW_LAG = 5.0  # seconds: status and processes of a run hear of each other so late
+_DISK = "set run_root to another disk: mutual exclusion and checkpoints rest on this one"
 FREE_GB = 5  # below this a folder is reported as nearly full: a full experiment's checkpoints need more
 
 
@@ -37,6 +44,7 @@ def diagnose(settings: Settings) -> list[Check]:
         *versions(),
         *devices(),
         *folders(settings),
+        *disk(settings.run_root),
         *(dataset(settings, name, paths) for name, paths in settings.datasets.items()),
         *([] if settings.datasets else [_no_dataset()]),
         weights(settings),
@@ -134,6 +142,46 @@ def writable(name: str, folder: Path) -> Check:
     detail = f"{folder}, {free:.0f} GB free{'' if there == folder else ' (made at first use)'}"
     if free < FREE_GB:
         return Check(name=name, status="warn", detail=detail, todo=f"make room, or set {name} to a larger disk")
+    return Check(name=name, status="ok", detail=detail)
+
+
+def disk(folder: Path) -> Iterator[Check]:
+    """What runs need of the file system of the run root, tried out in a folder that is removed again."""
+    from harness.shared_disk import lead, try_out
+
+    name = "run_root disk"
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".doctor.", dir=there) as temporary:
+            found = try_out(Path(temporary))
+            (other := Path(temporary) / "other").mkdir()
+            command = [sys.executable, "-m", "harness.shared_disk", str(other)]
+            with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+                try:
+                    meeting = lead(other, patience=30)
+                finally:
+                    process.kill()
+    except (OSError, TimeoutError, UserError) as error:
+        yield Check(name=name, status="fail", detail=f"{there}: {error}", todo=_DISK)
+        return
+    slow = found.fsync_s > SLOW_FSYNC
+    detail = f"exclusive create, link and rename work; fsync {1000 * found.fsync_s:.1f} ms (median)"
+    detail = "; ".join(found.faults) or detail
+    status: Literal["ok", "warn", "fail"] = "fail" if found.faults else "warn" if slow else "ok"
+    yield Check(name=name, status=status, detail=detail, todo="" if status == "ok" else _DISK)
+    yield met(f"{name}, two processes", meeting)
+
+
+def met(name: str, meeting: "Meeting") -> Check:
+    """What two processes found of a disk that they share."""
+    if meeting.twice:
+        detail = f"of files that two processes create exclusively at the same time, {meeting.twice} were created twice"
+        return Check(name=name, status="fail", detail=detail, todo=_DISK)
+    detail = f"each exclusive create has one winner; a change is seen and answered within {1000 * meeting.lag_s:.0f} ms"
+    if meeting.lag_s > SLOW_LAG:
+        return Check(
+            name=name, status="warn", detail=detail, todo="lower the attribute caching of the mount (acdirmax)"
+        )
     return Check(name=name, status="ok", detail=detail)
 
 

@@ -103,6 +103,33 @@ def _alone(part: Path) -> Iterator[Callable[[], None]]:
         lease.discard()
 
 
+class GoneError(UserError):
+    """The server says that there is nothing at this URL."""
+
+
+class UnreachableError(UserError):
+    """Nobody answers, or what answers does not say."""
+
+
+def remote_size(url: str) -> int | None:
+    """The bytes at a URL as its server says, None where it does not. Nothing is fetched.
+
+    Raises GoneError where there is nothing, and UnreachableError where that could not be found out.
+    """
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT) as response:
+            length = response.headers.get("Content-Length")
+            return None if length is None else int(length)
+    except urllib.error.HTTPError as error:
+        if error.code in (404, 410):
+            raise GoneError(f"{url}: the server answers {error.code} {error.reason}") from None
+        raise UnreachableError(f"the server answers {error.code} {error.reason}") from None
+    except urllib.error.URLError as error:
+        raise UnreachableError(f"cannot be reached: {error.reason}") from None
+    except (http.client.HTTPException, OSError, ValueError) as error:
+        raise UnreachableError(f"cannot be reached: {error}") from None
+
+
 class _CutError(Exception):
     """The connection broke after the host had been reached."""
 

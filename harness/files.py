@@ -5,12 +5,14 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.failures import Failure
 
 MAKE_ROOM = "make room (df -h shows how much there is), then start again"
 
@@ -38,7 +40,8 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}; give another folder, or mend this one") from None
+        text = f"{path}: cannot be written: {error.strerror}; give another folder, or mend this one"
+        raise UserError(text, failure=Failure.DISK if disk_full(error) else Failure.MISTAKE) from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -51,7 +54,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
             fsync(path.parent)
     except Exception as error:
         if full := disk_full(error):
-            raise UserError(f"{path}: cannot be written: {full}; {MAKE_ROOM}") from None
+            raise UserError(f"{path}: cannot be written: {full}; {MAKE_ROOM}", failure=Failure.DISK) from None
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -79,6 +82,15 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not JSON: {error}") from None
+
+
+def known_fields(kind: Any, plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a JSON object that a dataclass has fields for.
+
+    A copy of the code that a run began with must read what a newer harness, with fields of its own, has written since.
+    """
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in dict(plain).items() if name in names}
 
 
 def sha256(path: Path) -> str:

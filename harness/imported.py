@@ -1,6 +1,7 @@
 """Imported logs of others' trainings as curves: what a run is held against, epoch by epoch."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from harness.cell import parse_name
@@ -16,7 +17,8 @@ def published_curve(run_root: Path, cell: str) -> dict[int, dict[str, float]]:
 
     Epochs are the runner's, so those of a data set that is repeated n times are n passes long.
     """
-    runs = [(read_spec(paths), paths) for paths in experiment_runs(run_root, EXPERIMENT)]
+    named = (paths for paths in experiment_runs(run_root, EXPERIMENT) if paths.folder.name.startswith(f"{cell}-seed"))
+    runs = [(read_spec(paths), paths) for paths in named]
     ranked = sorted(
         (bool(spec.source and spec.source.url), paths.folder.stat().st_mtime, paths.folder)
         for spec, paths in runs
@@ -24,10 +26,15 @@ def published_curve(run_root: Path, cell: str) -> dict[int, dict[str, float]]:
     )
     if not ranked:
         return {}
-    rows = merged_rows(RunPaths(ranked[-1][-1]))
+    return _curve(ranked[-1][-1])
+
+
+@cache
+def _curve(folder: Path) -> dict[int, dict[str, float]]:
+    """That of an imported run, which nothing changes any more."""
     return {
         int(row["epoch"]): {name: row[name] for name in METRICS if isinstance(row.get(name), int | float)}
-        for row in rows
+        for row in merged_rows(RunPaths(folder))
         if row["mode"] == "val"
     }
 
@@ -37,10 +44,12 @@ def minus_published(run_root: Path, spec: RunSpec, epoch: int, numbers: Mapping[
 
     Empty where no log of the cell was imported, or the run may not stand for the cell on the cell's own data set.
     """
-    own, theirs = spec.recipe, parse_name(spec.cell).recipe()
-    if not spec.full or (own.dataset, own.epochs, own.repeats) != (theirs.dataset, theirs.epochs, theirs.repeats):
+    if not spec.full or not (curve := published_curve(run_root, spec.cell)):
         return {}
-    published = published_curve(run_root, spec.cell).get(epoch, {})
+    own, theirs = spec.recipe, parse_name(spec.cell).recipe()
+    if (own.dataset, own.epochs, own.repeats) != (theirs.dataset, theirs.epochs, theirs.repeats):
+        return {}
+    published = curve.get(epoch, {})
     values = {name: numbers.get(name) for name in METRICS}
     return {
         f"{name}_minus_published": value - published[name]

@@ -1,6 +1,14 @@
 """Processes of this host: when one started, and whether it still works."""
 
+import os
+import socket
+
 import psutil
+
+
+def node_name() -> str:
+    """The name that a cluster has for this machine, where a job of it runs here; else the host's."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def start_time(pid: int | None = None) -> float:

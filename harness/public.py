@@ -39,4 +39,5 @@ def records(experiment: Experiment) -> "pandas.DataFrame":
     from harness.reporting.records import frame, from_tracking
     from harness.settings import load_settings
 
-    return frame(from_tracking(load_settings().tracking_uri, experiment.name))
+    settings = load_settings()
+    return frame(from_tracking(settings.tracking_uri, experiment.name, cache=settings.cache_root / "records"))

@@ -1,6 +1,7 @@
 """What others published of the 21 cells, as data: numbers, links, and the known faults of both."""
 
 import csv
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,9 @@ from harness.shipped import shipped_file
 
 VAL_IMAGES = 5000
 """Images of COCO 2017 val, on which all published AP were measured."""
+
+
+_LINK = re.compile(r"\[(.+)\]\((.+)\)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,12 @@ class PublishedRow:
     model_url: str
     log_url: str
     faults: tuple[Fault, ...] = ()
+
+    @property
+    def linked_backbone(self) -> tuple[str, str] | None:
+        """Text and target of the backbone's name, where that is a link."""
+        linked = _LINK.fullmatch(self.backbone)
+        return (linked[1], linked[2]) if linked else None
 
     @property
     def model_file(self) -> str:

@@ -8,14 +8,15 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.files import read_json, replacing, write_json, write_text
+from harness.failures import Failure
+from harness.files import known_fields, read_json, replacing, write_json, write_text
 from harness.processes import is_working, start_time
 from harness.recipe import NUMERICS, Recipe, Shortening, digest, from_dict, shortened, to_dict
 
@@ -23,7 +24,7 @@ SCHEMA = 1
 
 
 class State(StrEnum):
-    """Where a run stands. FAILED and KILLED are resumed by the next submit; FINISHED is final."""
+    """Where a run stands. The next submit resumes what was KILLED, and what FAILED when asked; FINISHED is final."""
 
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
@@ -35,6 +36,10 @@ class State(StrEnum):
     def ended(self) -> bool:
         """Whether no process is or will be working on the run."""
         return self in (State.FINISHED, State.FAILED, State.KILLED)
+
+
+STARTING = "starting"
+"""The progress of an attempt that does not listen to signals yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,11 @@ class RunPaths:
     def job(self) -> Path:
         """The batch job that has the run, if one has."""
         return self.folder / "job.json"
+
+    @property
+    def submission(self) -> Path:
+        """The code and the matrix file that launchers work with, since the first submit."""
+        return self.folder / "submission.json"
 
     @property
     def log(self) -> Path:
@@ -99,6 +109,11 @@ class RunPaths:
         return self.folder / "result.json"
 
     @property
+    def benchmark(self) -> Path:
+        """Memory and frames a second, measured by themselves (harness benchmark)."""
+        return self.folder / "benchmark.json"
+
+    @property
     def tracking(self) -> Path:
         """How far the run has been shipped to MLflow."""
         return self.folder / "tracking.json"
@@ -126,6 +141,7 @@ class Origin(StrEnum):
 
     TRAINED = "trained"
     PUBLISHED = "published"  # a published checkpoint, tested here
+    PILOT = "pilot"  # a short training that is to tell what the others will take
     IMPORTED = "imported"  # the log of somebody else's training
 
 
@@ -236,6 +252,7 @@ class RunState:
     state: State
     attempt: int = 0
     reason: str = ""  # of a failure, one line
+    kind: Failure | None = None  # of a failure; None: SLURM has not been asked yet
     host: str = ""
     pid: int = 0
     started: float = 0.0  # start time of that process, so that a reused pid is not mistaken for it
@@ -244,7 +261,14 @@ class RunState:
 
 
 def write_state(
-    paths: RunPaths, state: State, *, attempt: int, reason: str = "", progress: str = "", pid: int | None = None
+    paths: RunPaths,
+    state: State,
+    *,
+    attempt: int,
+    reason: str = "",
+    kind: Failure | None = None,
+    progress: str = "",
+    pid: int | None = None,
 ) -> None:
     """Say where the run stands, in the name of this process (or of process `pid` of this host)."""
     pid = pid or os.getpid()
@@ -252,6 +276,7 @@ def write_state(
         state=state,
         attempt=attempt,
         reason=reason,
+        kind=kind,
         host=socket.gethostname(),
         pid=pid,
         started=start_time(pid),
@@ -261,23 +286,39 @@ def write_state(
     write_json(paths.state, asdict(value))
 
 
-def read_state(paths: RunPaths) -> RunState:
-    """Where the run stands. A run whose process on this host is gone without a word is FAILED."""
+def last_word(paths: RunPaths) -> RunState:
+    """What was said last of where the run stands, whether or not it is still true."""
     if not paths.state.exists():
         return RunState(state=State.QUEUED)
     plain = read_json(paths.state)
-    found = RunState(**{**plain, "state": State(plain["state"])})
+    kind = Failure(plain["kind"]) if plain.get("kind") else None
+    return RunState(**known_fields(RunState, plain) | {"state": State(plain["state"]), "kind": kind})
+
+
+def read_state(paths: RunPaths) -> RunState:
+    """Where the run stands. A run whose process on this host is gone without a word is FAILED."""
+    found = last_word(paths)
     if found.state == State.RUNNING and found.host == socket.gethostname() and not is_working(found.pid, found.started):
         reason = "its process died without a word (killed, or out of memory)"
-        return RunState(**{**plain, "state": State.FAILED, "reason": reason})
+        return replace(found, state=State.FAILED, reason=reason, kind=Failure.UNKNOWN)
     return found
+
+
+def unreadable(paths: RunPaths) -> str:
+    """Which file of a run cannot be read, and why; "" where all is well."""
+    try:
+        read_spec(paths)
+        last_word(paths)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def settle(paths: RunPaths) -> RunState:
     """Where the run stands, put right on the disk too where the last word there is no longer true."""
     found = read_state(paths)
-    if found.state == State.FAILED and read_json(paths.state)["state"] == State.RUNNING:
-        write_state(paths, State.FAILED, attempt=found.attempt, reason=found.reason)
+    if found.state == State.FAILED and last_word(paths).state == State.RUNNING:
+        write_state(paths, State.FAILED, attempt=found.attempt, reason=found.reason, kind=found.kind)
     return found
 
 

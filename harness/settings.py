@@ -256,9 +256,9 @@ def dataset_split(settings: Settings, name: str, part: Literal["train", "val"]) 
 
     Raises UserError where the data set is not known, or its files are not found.
     """
-    from harness.data.layout import find_split
-
     paths = dataset_paths(settings, name)
+    from harness.data.layout import find_split  # reads images with libraries that take their time
+
     images, annotations = (getattr(paths, f"{part}_{kind}") for kind in ("images", "annotations"))
     return find_split(paths.root, part, images=images, annotations=annotations)
 

@@ -36,3 +36,15 @@ def shown(value: object) -> str:
 def percent(value: float | None) -> str:
     """An AP between 0 and 1 as tables show it: "38.2"; "-" where it was not measured."""
     return "-" if value is None else f"{100 * value:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """Such as 45s, 12m, 3h05m, 2d04h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"

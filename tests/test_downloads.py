@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness import downloads, leases
-from harness.downloads import download, verify
+from harness.downloads import GoneError, UnreachableError, download, remote_size, verify
 from harness.errors import UserError
 
 CONTENT = bytes(range(256)) * 400  # 102,400 bytes
@@ -39,6 +39,15 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     state = Server()
 
     class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            if state.statuses:
+                self.send_error(state.statuses.pop(0))
+                return
+            self.send_response(200)
+            if state.ranges:
+                self.send_header("Content-Length", str(len(CONTENT)))
+            self.end_headers()
+
         def do_GET(self) -> None:
             state.requests.append(self.headers["Range"])
             if state.statuses:
@@ -248,3 +257,18 @@ def test_verify_accepts_what_is_right(tmp_path: Path) -> None:
     path.write_bytes(b"abc")
     # Digests of "abc" from FIPS 180-2 and RFC 1321.
     verify(path, sha256_prefix="ba7816bf8f01cfea", md5="900150983cd24fb0d6963f7d28e17f72", size=3)
+
+
+def test_the_size_of_what_is_not_fetched(server: Server) -> None:
+    assert remote_size(server.url) == len(CONTENT)
+    server.ranges = False
+    assert remote_size(server.url) is None
+    server.statuses = [404, 410, 403, 500]
+    for wanted in (GoneError, GoneError, UnreachableError, UnreachableError):
+        with pytest.raises(wanted, match=r"the server answers [45]"):
+            remote_size(server.url)
+
+
+def test_nobody_answers_for_a_size(server: Server) -> None:
+    with pytest.raises(UnreachableError, match="cannot be reached"):
+        remote_size("http://127.0.0.1:1/file")

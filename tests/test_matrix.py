@@ -50,8 +50,8 @@ def test_zoo_has_the_published_tables_in_their_order(shared: Path) -> None:
     found = load_experiment(ROOT / "experiments/zoo.yaml")
     assert tuple(table.rows for table in found.tables) == tuple(published.values())
     assert [table.title for table in found.tables] == [
-        "Results and models",
-        "Pre-trained models with multi-scale training",
+        "Results and Models",
+        "Pre-trained Models",
     ]
     assert len(found.cells) == 21
 

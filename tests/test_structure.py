@@ -17,7 +17,21 @@ MODULES = {
     for path in sorted((ROOT / "harness").rglob("*.py"))
 }
 
-BASE = {"errors", "wording", "structures", "files", "downloads", "document", "tensorfile", "processes", "leases"}
+BASE = {
+    "errors",
+    "intervals",
+    "failures",
+    "wording",
+    "structures",
+    "files",
+    "downloads",
+    "document",
+    "tensorfile",
+    "processes",
+    "leases",
+    "shared_disk",
+    "provenance",
+}
 SPINE = {"recipe", "axes", "cell", "published", "imported", "runs"}
 ONLY = {
     "detection": BASE,
@@ -27,17 +41,19 @@ ONLY = {
     "numerics": BASE | SPINE | {"detection", "data", "training"},
     "tracking": BASE | SPINE,
     "reporting": BASE | SPINE | {"matrix", "tracking"},
+    "comparing": BASE | SPINE | {"matrix", "evaluation", "data", "training", "reporting"},
     "launching": BASE
     | SPINE
     | {"matrix", "matrix_file", "yamlfile", "settings"}
     | {"detection", "data", "evaluation", "training", "tracking"},
+    "planning": BASE | SPINE | {"matrix", "matrix_file", "settings", "data", "launching"},
 }
 """What a room may import of this package besides itself."""
 
 OWNERS = {"mlflow": "tracking", "submitit": "launching", "optuna": "tuning"}
 """The one room that imports a package."""
 
-HEAVY_ROOMS = {"detection", "data", "evaluation", "training", "numerics", "structures"}
+HEAVY_ROOMS = {"detection", "data", "evaluation", "training", "numerics", "comparing", "structures"}
 HEAVY = {"torch", "torchvision", "mlflow", "submitit", "optuna", "pandas", "matplotlib"}
 IMAGES = {"cv2", "pycocotools", "numpy"}
 """What no module outside the heavy rooms imports before it is used, so that the command line answers at once; but

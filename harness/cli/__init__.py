@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from harness.cli import compare, data, experiment, results, setup, training
+from harness.cli import benchmark, cluster, compare, data, experiment, manifest, plan, results, setup, training, watch
 from harness.errors import UserError
 
 app = typer.Typer(
@@ -15,9 +15,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for part in (setup, experiment, training, results, compare):
+for part in (setup, plan, experiment, watch, training, benchmark, results, compare):
     part.register(app)
 app.add_typer(data.app, name="data", help="Check, generate or fetch data sets.")
+app.add_typer(manifest.app, name="manifest", help="Check the files of a report.")
+app.add_typer(cluster.app, name="cluster", help="Draft the file of a SLURM cluster.")
 
 
 def main() -> None:

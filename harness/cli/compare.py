@@ -130,7 +130,7 @@ def _results(text: str, settings: "Settings") -> "list[Result]":
 
 def _show_table(table: str, verdicts: "list[Verdict]", rates: "Rates") -> None:
     from harness.comparing.gate import DROPS
-    from harness.comparing.intervals import PRIOR
+    from harness.intervals import PRIOR
 
     header = ("row", "metric", "now", "before", "difference", "chance", "")
     print(f"{table}\n")

@@ -1,4 +1,4 @@
-"""plan, show, submit, status: a matrix file and its runs."""
+"""show, submit: a matrix file and its runs."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,8 @@ from harness.cli.output import Json, count, print_json, print_note, print_table
 
 if TYPE_CHECKING:
     from harness.launching.prepare import PreparedRun
-    from harness.matrix import Experiment, PlannedCell
+    from harness.launching.submit import Decision
+    from harness.matrix import Experiment
     from harness.recipe import Recipe
     from harness.settings import Settings
 
@@ -25,10 +26,22 @@ PublishedCheckpoints = Annotated[
     ),
 ]
 
+Pilot = Annotated[
+    bool, typer.Option("--pilot", help="Short runs instead, one for each kind of cell, that measure what cells take.")
+]
+
+Budget = Annotated[
+    float | None, typer.Option(metavar="GPU_HOURS", min=0, help="Refuse to start what takes more GPU-hours.")
+]
+
+Recode = Annotated[
+    bool, typer.Option("--recode", help="Give runs that began with another code, and do not run now, this one.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (plan, show, submit, status):
+    for command in (show, submit):
         app.command()(command)
 
 
@@ -46,54 +59,6 @@ def load(path: Path, *, published: bool = False) -> "Experiment":
     from harness.launching.published import published_experiment
 
     return published_experiment(loaded)
-
-
-def plan(experiment: ExperimentFile, json: Json = False) -> None:
-    """Show the cells of a matrix file, and what each would train."""
-    loaded = load(experiment)
-    rows = [_planned(entry) for entry in loaded.cells]
-    runs = len(loaded.cells) * len(loaded.seeds)
-    if json:
-        print_json({"experiment": loaded.name, "seeds": list(loaded.seeds), "runs": runs, "cells": rows})
-        return
-    table = [
-        (
-            row["name"],
-            "overridden" if row["name"] != row["cell"] else "published" if row["published"] else "derived",
-            f"{row['epochs']} x {row['repeats']}",
-            ",".join(map(str, row["lr_steps"])),
-            row["precision"],
-            row["resources"]["nodes"] * row["resources"]["gpus_per_node"],
-            row["resources"]["minutes"],
-        )
-        for row in rows
-    ]
-    print_table(("cell", "recipe", "epochs", "lr steps", "precision", "GPUs", "minutes"), table)
-    total = f"{count(len(loaded.cells), 'cell')} x {count(len(loaded.seeds), 'seed')} = {count(runs, 'run')}"
-    print(f"\n{loaded.name}: {total}{_shortened(loaded)}; now run: harness submit {experiment}")
-
-
-def _shortened(loaded: "Experiment") -> str:
-    shortening = loaded.cells[0].shortening
-    return f", shortened ({shortening.describe()})" if shortening else ""
-
-
-def _planned(entry: "PlannedCell") -> dict[str, Any]:
-    recipe = entry.executed
-    return {
-        "name": entry.name,
-        "cell": entry.cell.name,
-        "axes": entry.cell.point,
-        "published": entry.cell.published,
-        "full": entry.full,
-        "epochs": recipe.epochs,
-        "repeats": recipe.repeats,
-        "lr_steps": list(recipe.lr_steps),
-        "precision": recipe.precision,
-        "dataset": recipe.dataset,
-        "shortened": entry.shortening.describe(),
-        "resources": entry.resources.model_dump(),
-    }
 
 
 def show(
@@ -173,42 +138,131 @@ def submit(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print a cluster's scripts and sbatch commands; submit nothing.")
     ] = False,
+    recode: Recode = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try again what failed, with what it lacked, and say what that is.")
+    ] = False,
     published_checkpoints: PublishedCheckpoints = False,
+    pilot: Pilot = False,
+    budget: Budget = None,
+    then_report: Annotated[
+        bool, typer.Option("--then-report", help="When all have ended, benchmark what has finished, and report.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Start every run of a matrix file that is not finished; returns at once."""
+    """Start every run of a matrix file that is not finished and has not failed; returns at once."""
     from dataclasses import replace
 
     from harness.launching.submit import scripts
     from harness.launching.submit import submit as submit_runs
+    from harness.node_check import cannot_go_on
     from harness.settings import load_settings
     from harness.tracking.repair import repair
 
+    if pilot and (then_report or published_checkpoints):
+        raise typer.BadParameter("--pilot measures trainings: no report and no published checkpoint goes with it")
     settings = load_settings()
     settings = replace(settings, cluster=cluster) if cluster else settings
     loaded = load(experiment, published=published_checkpoints)
+    loaded = pilots(loaded, settings) if pilot else loaded
     if dry_run:
-        print(scripts(loaded, settings), end="")
+        print(scripts(loaded, settings, recode=recode, retry=retry), end="")
         return
-    decisions = submit_runs(loaded, settings)
-    typed = _typed(experiment, published_checkpoints)
-    rows = [(d.run.spec.name, d.run.spec.seed, str(d.state.state), str(d.action), _job_id(d.run)) for d in decisions]
+    if doubt := cannot_go_on(settings):
+        print_note(doubt)
+    decisions = submit_runs(
+        loaded, settings, recode=recode, retry=retry, approve=lambda decided: _afford(loaded, settings, decided, budget)
+    )
+    typed = as_typed(experiment, published_checkpoints, pilot)
     if json:
-        names = ("name", "seed", "state", "action", "job")
-        print_json(
-            [
-                dict(zip(names, row, strict=True)) | {"folder": str(d.run.paths.folder)}
-                for row, d in zip(rows, decisions, strict=True)
-            ]
-        )
+        print_json([_decided(decision) for decision in decisions])
     else:
-        shown = 5 if any(row[4] for row in rows) else 4
-        print_table(("run", "seed", "was", "now", "job")[:shown], [row[:shown] for row in rows])
+        _show_decisions(decisions, typed)
+        _say_other_codes(decisions)
+    if then_report:
+        _chain(loaded, settings, decisions, typed)
     if wait:
-        _follow(decisions, settings, typed)
+        follow([decision.run for decision in decisions], settings, typed)
     elif not json:
-        print(f"\nnow run: harness status {typed}, and harness report {typed} when it has finished")
+        _say_unmeasured(loaded, settings, decisions, typed)
+        print(f"\nnow run: harness status {typed}, and {conclusion(typed)} when it has finished")
     repair([decision.run.paths for decision in decisions], settings.tracking_uri, print_note)
+
+
+def pilots(loaded: "Experiment", settings: "Settings") -> "Experiment":
+    """The pilots of an experiment."""
+    from harness.planning.pilot import pilot_experiment
+
+    return pilot_experiment(loaded, settings)
+
+
+def _chain(loaded: "Experiment", settings: "Settings", decisions: "list[Decision]", experiment: str) -> None:
+    """Have the benchmark and the report follow, and say how."""
+    from harness.launching.chain import lines, start_chain
+    from harness.planning.cost import find_cluster, shape_of
+    from harness.tracking.store import database
+
+    cluster, first = find_cluster(settings), loaded.cells[0]
+    if cluster is not None and (file := database(settings.tracking_uri)) is not None:
+        print_note(f"the report's job can read {file} on this host alone; an MLflow server answers all of them")
+    shape = shape_of(first.cell.name, first.resources, cluster, settings)
+    start_chain(loaded, [decision.run.paths for decision in decisions], experiment.split(), cluster, shape, settings)
+    for line in lines(settings.run_root, loaded.name):
+        print_note(line)
+
+
+def _afford(loaded: "Experiment", settings: "Settings", decisions: "list[Decision]", budget: float | None) -> None:
+    from harness.planning.plan import plan_of, require_budget
+
+    if budget is not None:
+        require_budget(plan_of(loaded, settings, decisions), budget)
+
+
+def _say_unmeasured(loaded: "Experiment", settings: "Settings", decisions: "list[Decision]", experiment: str) -> None:
+    """A line where nothing tells how long some of the trainings take."""
+    from harness.planning.plan import unmeasured
+    from harness.runs import Origin
+
+    if loaded.origin == Origin.TRAINED and (kinds := unmeasured(loaded, settings, decisions)):
+        what = "1 kind of cell has" if kinds == 1 else f"{kinds} kinds of cells have"
+        print_note(f"{what} had no pilot; what they take is measured by harness submit {experiment} --pilot")
+
+
+def _decided(decision: "Decision") -> dict[str, Any]:
+    return {
+        "name": decision.run.spec.name,
+        "seed": decision.run.spec.seed,
+        "state": str(decision.state.state),
+        "action": str(decision.action),
+        "job": _job_id(decision.run),
+        "text": decision.text,
+        "folder": str(decision.run.paths.folder),
+        "code": decision.code,
+    }
+
+
+def _show_decisions(decisions: "list[Decision]", experiment: str) -> None:
+    rows = [_decided(decision) for decision in decisions]
+    titles = {"run": "name", "seed": "seed", "was": "state", "now": "action", "job": "job", "": "text"}
+    columns = {title: [row[name] for row in rows] for title, name in titles.items()}
+    shown = {name: values for name, values in columns.items() if any(values) or name == "seed"}
+    print_table(tuple(shown), list(zip(*shown.values(), strict=True)))
+    if failed := sum(decision.failed for decision in decisions):
+        print(f"\n{count(failed, 'run')} failed before and stay so; to try again: harness submit {experiment} --retry")
+
+
+def _say_other_codes(decisions: "list[Decision]") -> None:
+    """Which runs do not work with the present code, and what can be done."""
+    from harness.launching.frozen_code import present_code
+    from harness.runs import State
+
+    present = present_code()
+    others = [entry for entry in decisions if entry.code != present and entry.state.state != State.FINISHED]
+    for running, hint in ((True, ""), (False, "; --recode changes that")):
+        codes = [entry.code for entry in others if (entry.state.state == State.RUNNING) == running]
+        if codes:
+            kept = f"the code of the first submit ({', '.join(dict.fromkeys(codes))}), not the present one ({present})"
+            print(f"{count(len(codes), 'run')}{' at work' if running else ''}: {kept}{hint}")
 
 
 def _job_id(run: "PreparedRun") -> str:
@@ -219,12 +273,19 @@ def _job_id(run: "PreparedRun") -> str:
     return job.id or "" if job else ""
 
 
-def _typed(experiment: Path, published: bool) -> str:
+def as_typed(experiment: Path, published: bool, pilot: bool = False) -> str:
     """The experiment as further commands name it."""
-    return f"{experiment} --published-checkpoints" if published else str(experiment)
+    return f"{experiment}{' --published-checkpoints' if published else ''}{' --pilot' if pilot else ''}"
 
 
-def _follow(decisions: list[Any], settings: "Settings", experiment: str) -> None:
+def conclusion(experiment: str) -> str:
+    """The command that shows what came out of an experiment as it was typed: of pilots, the plan with their times."""
+    plain = experiment.removesuffix(" --pilot")
+    return f"harness report {experiment}" if plain == experiment else f"harness plan {plain}"
+
+
+def follow(runs: "list[PreparedRun]", settings: "Settings", experiment: str) -> None:
+    """Tell what changes until all runs have ended; the exit code is 1 unless all have finished."""
     from harness.launching.submit import wait
     from harness.runs import State
 
@@ -234,7 +295,7 @@ def _follow(decisions: list[Any], settings: "Settings", experiment: str) -> None
         )
 
     try:
-        states = wait([decision.run for decision in decisions], settings, changed)
+        states = wait(runs, settings, changed)
     except KeyboardInterrupt:
         print(f"the runs go on without this command; see harness status {experiment}", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -245,33 +306,4 @@ def _follow(decisions: list[Any], settings: "Settings", experiment: str) -> None
             file=sys.stderr,
         )
         raise typer.Exit(1)
-    print(f"all finished; now run: harness report {experiment}")
-
-
-def status(experiment: ExperimentFile, published_checkpoints: PublishedCheckpoints = False, json: Json = False) -> None:
-    """Show where every run of a matrix file stands."""
-    from harness.launching.status import status_rows
-    from harness.runs import experiment_runs
-    from harness.settings import load_settings
-    from harness.tracking.repair import repair
-
-    loaded, settings = load(experiment, published=published_checkpoints), load_settings()
-    rows = status_rows(loaded, settings)
-    if json:
-        print_json(rows)
-    else:
-        _show_status(rows, _typed(experiment, published_checkpoints))
-    repair(experiment_runs(settings.run_root, loaded.name), settings.tracking_uri, print_note)
-
-
-def _show_status(rows: list[dict[str, Any]], experiment: str) -> None:
-    columns = {"name": "run", "seed": "seed", "state": "state", "attempt": "attempt", "box_ap": "box AP"}
-    columns |= {"mask_ap": "mask AP", "minus_published": "minus published", "text": ""}
-    if not any(row["minus_published"] for row in rows):  # no log of these cells was imported
-        del columns["minus_published"]
-    print_table(tuple(columns.values()), [tuple(row[name] for name in columns) for row in rows])
-    failed = [row for row in rows if row["state"] in ("FAILED", "KILLED")]
-    for row in failed:
-        print(f"\n{row['name']} seed {row['seed']}: output in {row['output']}")
-    if failed:
-        print(f"\nnow run: harness submit {experiment} (resumes what failed)")
+    print(f"all finished; now run: {conclusion(experiment)}")

@@ -11,7 +11,9 @@ from harness.cli.experiment import ExperimentFile, PublishedCheckpoints, load
 from harness.cli.output import Json, print_json, print_note, print_table
 
 if TYPE_CHECKING:
+    from harness.matrix import Experiment
     from harness.published import PublishedRow
+    from harness.settings import Settings
     from harness.training.reevaluate import Reevaluation
 
 
@@ -136,29 +138,45 @@ def report(
     source: Annotated[
         Source, typer.Option(help="mlflow: what was measured; published: the published tables, into reports/published.")
     ] = Source.MLFLOW,
+    curves: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CELL", help="Draw this cell's learning curves (repeat; patterns, too); else the best 8."),
+    ] = None,
 ) -> None:
-    """Regenerate the tables, records.json, manifest.json and plots of an experiment from MLflow."""
+    """Regenerate README.md, index.html, tables, records, manifest and plots of an experiment from MLflow."""
     from harness.settings import load_settings
 
     if source == Source.PUBLISHED:
-        _report_published(experiment, output or Path("reports") / "published", unfit=check or published_checkpoints)
+        _report_published(
+            experiment, output or Path("reports") / "published", unfit=bool(check or published_checkpoints or curves)
+        )
         return
     loaded, settings = load(experiment, published=published_checkpoints), load_settings()
     folder = output or Path("reports") / loaded.name
+    if check and curves:
+        raise typer.BadParameter("--check takes the curves that the report has; leave --curves out")
     if check:
         _check(loaded, folder, _store_at_hand(settings.tracking_uri))
-        return
+    else:
+        _write(loaded, settings, folder, curves or [])
+
+
+def _write(loaded: "Experiment", settings: "Settings", folder: Path, curves: list[str]) -> None:
     from harness.reporting.page import write_report
     from harness.reporting.records import from_tracking
     from harness.runs import experiment_folder, experiment_runs
     from harness.tracking.repair import repair
+    from harness.tracking.store import shown
 
-    repair(experiment_runs(settings.run_root, loaded.name), settings.tracking_uri, print_note)
-    records = from_tracking(settings.tracking_uri, loaded.name)
-    pictures = sorted(experiment_folder(settings.run_root, loaded.name).glob("*/predictions/sheet.jpg"))
-    written = write_report(loaded, records, folder, run_root=settings.run_root, picture=_finished(pictures))
+    uri, root = settings.tracking_uri, settings.run_root
+    repair(experiment_runs(root, loaded.name), uri, print_note)
+    records = from_tracking(uri, loaded.name, cache=settings.cache_root / "records")
+    picture = _finished(sorted(experiment_folder(root, loaded.name).glob("*/predictions/sheet.jpg")))
+    server = shown(uri).rstrip("/") if uri.startswith("http") else None
+    written = write_report(loaded, records, folder, run_root=root, picture=picture, server=server, curves=curves)
     print(f"report: {written.page}")
-    for path in (written.records, written.manifest, *written.plots, *([written.picture] if written.picture else [])):
+    facts = (written.site, written.records, written.manifest, written.index, *written.sheets)
+    for path in (*facts, *written.plots, *([written.picture] if written.picture else [])):
         print(f"        {path}")
     print("now run: harness ui, to compare the runs in MLflow")
 

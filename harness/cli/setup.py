@@ -37,13 +37,16 @@ def doctor(
         bool,
         typer.Option("--numerics", help="Check recipes, model and blocks of the 21 published rows by their numbers."),
     ] = False,
+    cluster: Annotated[
+        str | None, typer.Option(help="Send a small job there and check node, disk and queue from it.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show every setting and where it came from, and check what a submit needs: ok, or what to do."""
     if numerics:
         _check_numerics(json)
         return
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from harness.doctor import diagnose
     from harness.settings import load_settings
@@ -53,7 +56,11 @@ def doctor(
     values = {name: getattr(settings, name) for name in settings.origins if not name.startswith("datasets.")}
     values["tracking_uri"] = store.shown(settings.tracking_uri)  # without its password
     values |= {f"datasets.{name}": paths.root for name, paths in settings.datasets.items()}
-    checks = diagnose(settings)
+    checks = diagnose(replace(settings, cluster=cluster) if cluster else settings)
+    if cluster and cluster != "local":
+        from harness.node_check import check_node
+
+        checks += check_node(settings, cluster)
     if json:
         shown = {name: {"value": str(value), "origin": settings.origins[name]} for name, value in values.items()}
         print_json({"settings": shown, "checks": [asdict(check) for check in checks]})
@@ -166,7 +173,7 @@ def sync(
     follow: Annotated[bool, typer.Option("--follow", help="Go on until every run has ended.")] = False,
 ) -> None:
     """Ship what MLflow does not have yet of an experiment's runs."""
-    from harness.runs import experiment_runs
+    from harness.runs import experiment_runs, unreadable
     from harness.settings import load_settings
     from harness.tracking.shipment import ship
     from harness.tracking.shipper import follow_all
@@ -174,9 +181,9 @@ def sync(
     settings, name = load_settings(), load(experiment, published=published_checkpoints).name
 
     def runs() -> "list[RunPaths]":
-        return list(experiment_runs(settings.run_root, name))
+        return [paths for paths in experiment_runs(settings.run_root, name) if not unreadable(paths)]
 
-    if not runs():
+    if not any(experiment_runs(settings.run_root, name)):
         raise UserError(f"no runs of {name} in {settings.run_root}; now run: harness submit {experiment}")
     if follow and not follow_all(runs, settings.tracking_uri):
         raise typer.Exit(1)
@@ -184,6 +191,8 @@ def sync(
         shipped = ship(paths, settings.tracking_uri)
         news = f"{shipped.points} points, {shipped.artifacts} artifacts" if shipped else "nothing new"
         print(f"{paths.folder.name}: {news}")
+    if broken := list(filter(None, map(unreadable, experiment_runs(settings.run_root, name)))):
+        raise UserError("\n".join(broken))  # the others are shipped
 
 
 def ui(

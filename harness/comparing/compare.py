@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.comparing.intervals import Interval, image_interval, training_interval
 from harness.comparing.sides import Member, Side
 from harness.errors import UserError
 from harness.evaluation.coco import matches
 from harness.evaluation.resample import Matches, average_precisions, draws, image_quality, mean_precision
 from harness.files import sha256
+from harness.intervals import Interval, image_interval, training_interval
 from harness.recipe import diff
 
 RESAMPLES = 400

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.comparing.intervals import PRIOR, chance_of_drop, holm
+from harness.intervals import PRIOR, chance_of_drop, holm
 
 DROPS = (0.3, 0.5, 1.0)
 """True drops, in AP, for which the gate says how often it would miss one."""

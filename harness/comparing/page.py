@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.comparing.compare import RESAMPLES, Pair
-from harness.comparing.intervals import MEASURED, PRIOR, Interval
 from harness.comparing.sides import Side
 from harness.evaluation.draw import contact_sheet, write_image
 from harness.files import write_text
+from harness.intervals import MEASURED, PRIOR, Interval
 from harness.training.pictures import draw_image
 
 MOVERS = 10

@@ -7,10 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.failures import Failure
 from harness.files import write_json
+from harness.launching.ends import write_end
 from harness.launching.restarts import record_start, require_progress
 from harness.launching.slurm import OwnJob
-from harness.runs import RunPaths, RunSpec, State, last_attempt, write_state
+from harness.launching.slurm_jobs import record_requeued
+from harness.processes import node_name
+from harness.runs import STARTING, RunPaths, RunSpec, State, last_attempt, write_state
 
 RESERVE = 65536
 """Bytes kept in the attempt's folder, to be given back on a full disk for the last word of a run."""
@@ -22,6 +26,7 @@ class Attempt:
     def __init__(self, paths: RunPaths, spec: RunSpec, number: int, job: OwnJob | None) -> None:
         self.paths, self.spec, self.number, self.job = paths, spec, number, job
         self.folder = paths.attempt(number)
+        self.remark = ""  # that status is to show beside how far it is
 
     def begin(self) -> None:
         """Say so, and make sure that the end can be told, too.
@@ -31,9 +36,10 @@ class Attempt:
         if self.job is None:
             self.paths.job.unlink(missing_ok=True)  # the run is this process's from now on
         else:
-            node, code = os.environ["SLURMD_NODENAME"], str(Path(__file__).resolve().parents[2])
-            write_json(self.folder / "job.json", asdict(self.job) | {"node": node, "code": code})
-        self.at("starting")
+            code = str(Path(__file__).resolve().parents[2])
+            write_json(self.folder / "job.json", asdict(self.job) | {"node": node_name(), "code": code})
+            record_requeued(self.paths, self.number, self.job)
+        self.at(STARTING)
         (self.folder / "reserve").write_bytes(bytes(RESERVE))
         require_progress(self.paths, self.number)
         record_start(self.paths, self.number)
@@ -45,19 +51,25 @@ class Attempt:
         """
         if self.superseded():
             raise UserError(f"{self.paths.folder}: attempt {self.number} gives way to a later one")
-        write_state(self.paths, State.RUNNING, attempt=self.number, progress=progress)
+        shown = f"{progress}; {self.remark}" if self.remark else progress
+        write_state(self.paths, State.RUNNING, attempt=self.number, progress=shown)
 
-    def ended(self, state: State, reason: str = "") -> None:
-        """The attempt is over. On a disk without room for that, the next command that looks will find it dead."""
+    def ended(self, state: State, reason: str = "", kind: Failure | None = None, node: str = "") -> None:
+        """The attempt is over. On a disk without room for that, the next command that looks will find it dead.
+
+        node: the one at fault, where it is known.
+        """
         (self.folder / "reserve").unlink(missing_ok=True)
+        nodes = node or os.environ.get("SLURM_JOB_NODELIST") or node_name()
         with suppress(UserError):
             if not self.superseded():
-                write_state(self.paths, state, attempt=self.number, reason=reason)
+                write_end(self.paths, self.number, state, kind=kind, reason=reason, nodes=nodes)
+                write_state(self.paths, state, attempt=self.number, reason=reason, kind=kind)
 
     def hung(self, reason: str) -> None:
         """The attempt is over, as nothing moves."""
         text = f"no progress: {reason}; Python stacks in {self.folder}/rank-*.stack.txt"
-        self.ended(State.FAILED, text)
+        self.ended(State.FAILED, text, Failure.HANG)
         tell(f"error: {text}\n")
 
     def superseded(self) -> bool:

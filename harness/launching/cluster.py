@@ -40,13 +40,26 @@ class JobShape:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """What a part of a cluster file says of the jobs of some cells."""
+
+    cells: tuple[str, ...]  # patterns on their names
+    values: Mapping[str, Any]  # fields of JobShape
+    places: Mapping[str, str]  # of each, as file:line:column
+
+    def covers(self, cell: str) -> bool:
+        """Whether it speaks of this cell."""
+        return any(fnmatch.fnmatchcase(cell, pattern) for pattern in self.cells)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
     """A cluster file, resolved."""
 
     name: str
+    path: Path
     description: str
-    shape: Mapping[str, Any]  # the fields of JobShape that the file gives for all cells
-    overrides: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...]  # (patterns on cell names, fields of JobShape)
+    layers: tuple[Layer, ...]  # the file's own values, then its overrides: a later one stands above an earlier one
     array_parallelism: int | None  # elements of an array that run at the same time
     signal_delay_s: int  # how long before its time limit a job is told to save
     modules: tuple[str, ...]  # to load
@@ -54,6 +67,7 @@ class Cluster:
     environment: Mapping[str, str]
     container: str | None  # words of bash before the Python, such as "apptainer exec --nv harness.sif"
     python: str | None  # None: the Python that submits
+    staging: str | None  # a folder on the node's own disk for the data set; $VARIABLES are those of the job
 
     def shape_of(self, cell: str, resources: Resources) -> JobShape:
         """The job of a cell: what the matrix file asks for, above it this file's values, above them its overrides.
@@ -61,10 +75,9 @@ class Cluster:
         Raises UserError where the job would be told to save before it has worked.
         """
         given = {name: value for name, value in resources.model_dump().items() if name in _SHAPE_FIELDS}
-        given |= self.shape
-        for patterns, values in self.overrides:
-            if any(fnmatch.fnmatchcase(cell, pattern) for pattern in patterns):
-                given |= values
+        for layer in self.layers:
+            if layer.covers(cell):
+                given |= layer.values
         shape = JobShape(**given)
         if shape.minutes * 60 <= 2 * self.signal_delay_s:
             raise UserError(
@@ -72,6 +85,14 @@ class Cluster:
                 f"{self.signal_delay_s} s before their end; raise minutes, or lower signal_delay_s"
             )
         return shape
+
+    def place(self, cell: str, name: str) -> str:
+        """Where a field of a cell's JobShape comes from: file:line:column, or words for what is not in this file."""
+        found = "the matrix file's resources" if name in Resources.model_fields else str(self.path)
+        for layer in self.layers:
+            if layer.covers(cell):
+                found = layer.places.get(name, found)
+        return found
 
 
 _SHAPE_FIELDS = frozenset(field.name for field in fields(JobShape))
@@ -90,9 +111,9 @@ def load_cluster(name: str, folders: tuple[Path, ...] = (FOLDER,)) -> Cluster:
     document.raise_mistakes()
     return Cluster(
         name=path.stem,
+        path=path,
         description=file.description,
-        shape=_given(file),
-        overrides=tuple((_patterns(entry), _given(entry)) for entry in file.overrides),
+        layers=tuple(_layer(document, loc, block) for loc, block in _blocks(file)),
         array_parallelism=file.array_parallelism,
         signal_delay_s=file.signal_delay_s,
         modules=tuple(file.modules),
@@ -100,6 +121,7 @@ def load_cluster(name: str, folders: tuple[Path, ...] = (FOLDER,)) -> Cluster:
         environment={key: str(value) for key, value in file.environment.items()},
         container=file.container,
         python=file.python,
+        staging=file.staging,
     )
 
 
@@ -124,15 +146,25 @@ def _given(block: ShapeBlock) -> dict[str, Any]:
     return block.model_dump(include=set(_SHAPE_FIELDS), exclude_none=True)
 
 
-def _patterns(entry: Override) -> tuple[str, ...]:
-    return (entry.cells,) if isinstance(entry.cells, str) else tuple(entry.cells)
+def _blocks(file: ClusterFile) -> list[tuple[Loc, ShapeBlock]]:
+    """The file's own values and its overrides, each with its place."""
+    return [((), file), *((("overrides", index), entry) for index, entry in enumerate(file.overrides))]
+
+
+def _layer(document: Document, loc: Loc, block: ShapeBlock) -> Layer:
+    cells = block.cells if isinstance(block, Override) else "*"
+    values = _given(block)
+    places = {name: document.locate((*loc, name), False) for name in values}
+    return Layer(
+        cells=(cells,) if isinstance(cells, str) else tuple(cells),
+        values=values,
+        places={name: f"{document.path}:{line}:{column}" for name, (line, column) in places.items()},
+    )
 
 
 def _check(document: Document, file: ClusterFile) -> None:
     """Note what the schema cannot say: words that sbatch would take for something else."""
-    blocks: list[tuple[Loc, ShapeBlock]] = [((), file)]
-    blocks += [(("overrides", index), entry) for index, entry in enumerate(file.overrides)]
-    for loc, block in blocks:
+    for loc, block in _blocks(file):
         for name, value in _given(block).items():
             if isinstance(value, str) and not _OPTION.fullmatch(value):
                 text = f"{name} {value!r} must be one word without spaces that does not begin with '-'"

@@ -40,3 +40,4 @@ class ClusterFile(ShapeBlock):
     environment: dict[str, str | int] = {}
     container: _Text | None = None
     python: _Text | None = None
+    staging: _Text | None = None

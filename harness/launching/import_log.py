@@ -17,7 +17,7 @@ from harness.imported import EXPERIMENT
 from harness.launching.published_log import COCO_ITERATIONS, PublishedLog, read_published_log
 from harness.matrix_file import Resources
 from harness.published import published_rows
-from harness.recipe import Digests, Recipe, Shortening, identity, to_dict
+from harness.recipe import Digests, Recipe, Shortening, identity
 from harness.runs import (
     SCHEMA,
     Origin,
@@ -167,18 +167,19 @@ def _write(paths: RunPaths, spec: RunSpec, log: PublishedLog, missing: str) -> b
 
 
 def _attempt_row(spec: RunSpec, log: PublishedLog) -> dict[str, Any]:
-    return {
-        "mode": "attempt",
-        "attempt": 1,
-        "time": log.start,
-        "step": 0,
-        "env_info": {"versions": log.versions, "text": log.environment.get("env_info")},
-        "seed": spec.seed,
-        "exp_name": log.environment.get("exp_name", spec.name),
-        "precision": spec.precision,
-        "config": json.dumps(to_dict(spec.recipe)),
-        "stamp": log.start,
-    }
+    from harness.training.journal import attempt_row
+
+    return attempt_row(
+        spec,
+        attempt=1,
+        time=log.start,
+        step=0,
+        env_info={"versions": log.versions, "text": log.environment.get("env_info")},
+        code=None,
+        matrix=None,
+        exp_name=log.environment.get("exp_name", spec.name),
+        stamp=log.start,
+    )
 
 
 def _result(draft: RunPaths, paths: RunPaths, spec: RunSpec, log: PublishedLog) -> dict[str, Any]:
@@ -201,7 +202,7 @@ def _result(draft: RunPaths, paths: RunPaths, spec: RunSpec, log: PublishedLog) 
         "train_seconds": seconds if seconds > 0 else None,
         "hardware": None,
         "versions": log.versions,
-        "git": None,
+        "code": None,
         "evaluation_library": UNKNOWN,
         "attempts": 1,
         "files": facts,

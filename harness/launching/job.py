@@ -9,20 +9,17 @@ import traceback
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import UserError
+from harness.failures import Failure
+from harness.launching import retries
 from harness.launching.attempt import Attempt, tell
+from harness.launching.requeue import start_next
 from harness.launching.slurm import OwnJob
-from harness.launching.slurm_jobs import ask
-from harness.runs import (
-    Origin,
-    RunPaths,
-    State,
-    next_attempt,
-    read_spec,
-    read_state,
-)
+from harness.launching.staging import bring_data
+from harness.processes import node_name
+from harness.runs import Origin, RunPaths, RunSpec, State, next_attempt, read_spec, read_state
 from harness.tracking.system import sampling
 
 if TYPE_CHECKING:  # torch is imported when a job starts, not when one is submitted
@@ -61,6 +58,7 @@ def run_attempt(
     job: the SLURM job that has the run. It supersedes whatever still works on the run, and requeues itself on SIGUSR2.
     """
     stop = _Stop()
+    os.environ.update({**retries.environment(RunPaths(folder)), **os.environ})  # before torch reads it
     from harness.training import distributed
     from harness.training.faults import explain
 
@@ -141,46 +139,41 @@ def _work(attempt: Attempt, tracking_uri: str, ranks: "Ranks", stop: _Stop, limi
 
 
 def _conclude(attempt: Attempt, stopped: int) -> None:
-    """Say how the attempt ended; of a job that was warned, requeue it. Every rank's checkpoint is durable."""
+    """Say how the attempt ended; of a job that was warned, start the next. Every rank's checkpoint is durable."""
     if not stopped:
         attempt.ended(State.FINISHED)
         return
     reason = STOPPED_BY[signal.Signals(stopped)]
     if attempt.job is None or stopped != signal.SIGUSR2 or attempt.superseded():
-        attempt.ended(State.KILLED, reason)
+        attempt.ended(State.KILLED, reason, Failure.CANCELLED)
         return
     attempt.ended(State.QUEUED, f"requeued after attempt {attempt.number} was {reason}")
     try:
-        ask(["scontrol", "requeue", attempt.job.id])
+        start_next(attempt.paths, attempt.job)
     except UserError as error:
-        attempt.ended(State.KILLED, f"{reason}; it could not requeue itself: {error}")
+        attempt.ended(State.KILLED, f"{reason}; it could not start the next job: {error}", Failure.CANCELLED)
 
 
 def _carry_out(attempt: Attempt, ranks: "Ranks", stop: _Stop, watch: "Watch") -> int:
     """The signal that stopped it on whatever rank; 0 where the run has come to its end and its outcome is written."""
-    _require_precision(attempt.spec.precision, ranks.device.type)
+    bring_data(attempt, ranks, stop, watch)
     work = _test_published if attempt.spec.origin == Origin.PUBLISHED else _train_and_conclude
     finished = work(attempt, ranks, stop, watch)
     signals = round(ranks.maximum(stop.signal))
     return 0 if finished else signals
 
 
-def _require_precision(precision: str, device: str) -> None:
-    """Raise UserError where a run that was prepared for a GPU (settings.cluster) finds none."""
-    from harness.training.precision import executed_precision
-
-    if executed_precision(precision, device) != precision:
-        raise UserError(
-            f"this run is to be trained in {precision}, and its process sees no GPU; mend the node or the job"
-        )
-
-
 def _train_and_conclude(attempt: Attempt, ranks: "Ranks", stop: _Stop, watch: "Watch") -> bool:
     from harness.training.loop import train
     from harness.training.outcome import write_outcome
+    from harness.training.pilot import resumed_halfway
     from harness.training.session import Training
 
-    training = Training(attempt.paths, attempt.spec, ranks, attempt=attempt.number)
+    def make() -> Training:
+        return Training(attempt.paths, attempt.spec, ranks, attempt=attempt.number)
+
+    is_pilot = attempt.spec.origin == Origin.PILOT
+    training = resumed_halfway(make, stop=stop, on_row=attempt.at, watch=watch) if is_pilot else make()
     watch.pace.measure(training.model, ranks.device)
     finished = train(training, stop=stop, on_row=attempt.at, watch=watch)
     watch.phase("outcome" if ranks.main else "waiting", training.position.step)
@@ -201,31 +194,51 @@ def _give_up(attempt: Attempt, ranks: "Ranks", error: BaseException) -> int:
     from harness.training.faults import is_lost_contact
     from harness.training.notes import DIED, LOST, blame, give_up
 
-    reason, code, told = _ending(error)
+    ending = _ending(attempt, error)
     lost = ranks.world > 1 and is_lost_contact(error)
     with suppress(UserError):  # a full disk takes no note
-        give_up(attempt.folder, ranks.rank, LOST if lost else reason, code)
+        give_up(attempt.folder, ranks.rank, LOST if lost else ending.reason, ending.code, ending.kind)
+    node = "" if lost else node_name()
     speaks = ranks.main
     others = [rank for rank in range(ranks.world) if rank != ranks.rank]
     if lost and (culprit := blame(attempt.folder, others, patience=LAST_WORDS)):
-        reason, code = f"{culprit.who} {culprit.ended}", culprit.code or 1
-        told = f"error: {reason}\n"
+        reason, node = f"{culprit.who} {culprit.ended}", culprit.node
+        ending = _Ending(reason, culprit.code or 1, f"error: {reason}\n", culprit.failure)
         speaks = ranks.main or (culprit.rank == 0 and culprit.ended == DIED)
     if speaks:
-        attempt.ended(State.KILLED if code == INTERRUPTED else State.FAILED, reason)
-    tell(told)
-    return code
+        state = State.KILLED if ending.code == INTERRUPTED else State.FAILED
+        kind = ending.kind or (Failure.UNKNOWN if attempt.job is None else None)
+        attempt.ended(state, ending.reason, kind, node)
+    tell(ending.told)
+    return ending.code
 
 
-def _ending(error: BaseException) -> tuple[str, int, str]:
-    """Why an attempt ended in one line, its exit code, and the words for stderr."""
+class _Ending(NamedTuple):
+    """Why an attempt ended."""
+
+    reason: str  # one line
+    code: int  # its exit code
+    told: str  # the words for stderr
+    kind: Failure | None  # None: a death without a word, of which SLURM may know
+
+
+def _ending(attempt: Attempt, error: BaseException) -> _Ending:
     from harness.training.faults import explain
 
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted at once by Ctrl-C", INTERRUPTED, "interrupted\n"
+        return _Ending("interrupted at once by Ctrl-C", INTERRUPTED, "interrupted\n", Failure.CANCELLED)
     if told := explain(error):
-        return _first_line(told), USER_ERROR, f"error: {told}\n"
-    return f"{type(error).__name__}: {_first_line(error)}", 1, "".join(traceback.format_exception(error))
+        kind = Failure.NODE if attempt.job and _lacks_data(attempt.spec) else told.failure
+        return _Ending(_first_line(told), USER_ERROR, f"error: {told}\n", kind)
+    trace = "".join(traceback.format_exception(error))
+    return _Ending(f"{type(error).__name__}: {_first_line(error)}", 1, trace, Failure.BUG)
+
+
+def _lacks_data(spec: RunSpec) -> bool:
+    """Whether this node does not see the data set, which was there for whoever submitted."""
+    return any(
+        not Path(place).exists() for split in spec.splits.values() for place in (split.annotations, split.images)
+    )
 
 
 def _first_line(error: BaseException) -> str:

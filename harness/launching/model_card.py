@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.files import sha256
+from harness.provenance import several_codes
 from harness.published import compare, published_rows
 from harness.runs import RunSpec
 from harness.wording import percent
@@ -50,7 +51,9 @@ def _reservations(spec: RunSpec, result: Mapping[str, Any]) -> Iterator[str]:
         yield f"ran in {spec.precision}, where the recipe says {spec.recipe.precision}"
     if result["hardware"]["kind"] != "cuda":
         yield f"trained on a {result['hardware']['kind'].upper()}, not on a GPU"
-    if (result["git"] or {}).get("dirty"):
+    if len(result["codes"]) > 1:
+        yield several_codes(result["codes"])
+    if result["code"]["dirty"]:
         yield "the code had changes that its commit lacks"
 
 
@@ -61,14 +64,14 @@ def _numbers(spec: RunSpec, result: Mapping[str, Any]) -> list[str]:
         for name, text in METRICS.items()
     ]
     lines = ["| | box | mask |", "| --- | ---: | ---: |", *rows]
-    if spec.full and spec.published:
+    if spec.full and spec.published and len(result["codes"]) == 1:
         box, mask = compare(published_rows()[spec.cell], metrics)
         lines.append(f"| AP, published | {box.published:.1f} | {mask.published:.1f} |")
     return [*lines, "", f"COCO AP in percent of the last epoch, computed by {result['evaluation_library']}."]
 
 
 def _facts(spec: RunSpec, result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    hardware, git = result["hardware"], result["git"] or {}
+    hardware, code = result["hardware"], result["code"]
     digests = ", ".join(f"{split.digest[:16]} ({part})" for part, split in spec.splits.items())
     fps = f"{result['fps']:.1f} images a second at batch 1" if result["fps"] else ""
     return [
@@ -77,6 +80,6 @@ def _facts(spec: RunSpec, result: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Hardware", f"{hardware['count']} x {hardware['device']}"),
         ("Inference", fps),
         ("Versions", ", ".join(f"{name} {version}" for name, version in sorted(result["versions"].items()))),
-        ("Code", git.get("commit", "")),
+        ("Code", f"{code['digest']}, commit {code['commit'] or 'unknown'}"),
         ("Identity of the recipe", f"{spec.identity}, of the run {spec.key}"),
     ]

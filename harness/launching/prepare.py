@@ -1,7 +1,8 @@
 """From an experiment's cells to runs on disk: digests taken, weights found, identities known."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -34,10 +35,12 @@ def prepare(
     """
     faults: dict[str, None] = {}
     prepared = []
+    split = cache(partial(_split, settings))  # cells have few data sets
     for planned in experiment.cells if cells is None else cells:
+        first = _spec(experiment, planned, settings, split, faults)
         for seed in experiment.seeds:
-            spec = _spec(experiment, planned, seed, settings, faults)
-            if spec is not None:
+            if first is not None:
+                spec = replace(first, seed=seed)
                 folder = experiment_folder(settings.run_root, experiment.name) / spec.folder_name
                 prepared.append(PreparedRun(spec=spec, paths=RunPaths(folder)))
     if faults:
@@ -52,12 +55,16 @@ def write(run: PreparedRun) -> None:
 
 
 def _spec(
-    experiment: Experiment, planned: PlannedCell, seed: int, settings: Settings, faults: dict[str, None]
+    experiment: Experiment,
+    planned: PlannedCell,
+    settings: Settings,
+    split: Callable[[str, str], SplitSpec],
+    faults: dict[str, None],
 ) -> RunSpec | None:
-    """The specification; None where something is missing, all of which is added to `faults`."""
-    recipe, trained = planned.recipe, experiment.origin == Origin.TRAINED
-    val = _or_fault(faults, lambda: _split(settings, recipe.dataset, "val"))
-    train = _or_fault(faults, lambda: _split(settings, recipe.dataset, "train")) if trained else None
+    """The specification with the first seed; None where something is missing, all of which is added to `faults`."""
+    recipe, trained = planned.recipe, experiment.origin != Origin.PUBLISHED
+    val = _or_fault(faults, lambda: split(recipe.dataset, "val"))
+    train = _or_fault(faults, lambda: split(recipe.dataset, "train")) if trained else None
     start = _or_fault(faults, lambda: _start(experiment.origin, planned, settings.cache_root))
     if val is None or start is None or (trained and train is None):
         return None
@@ -74,7 +81,7 @@ def _spec(
         recipe=recipe,
         suffix=planned.suffix,
         shortening=planned.shortening,
-        seed=seed,
+        seed=experiment.seeds[0],
         precision=_precision(recipe.precision, gpu=planned.resources.gpus_per_node > 0, settings=settings),
         identity=identity(recipe, digests),
         train=train,

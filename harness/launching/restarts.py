@@ -1,20 +1,22 @@
 """Whether a launcher may start another attempt by itself: only where attempts make progress.
 
 Two attempts in a row without a newer checkpoint would fail a third time, too, and who knows how often. Whoever asks for
-the run again (`harness submit`, `harness train`) gets an attempt all the same: the cause may be gone.
+the run again (`harness submit --retry`, `harness train`) gets an attempt all the same: the cause may be gone.
 """
 
 import os
 from typing import Any
 
 from harness.errors import UserError
+from harness.failures import Failure
 from harness.files import read_json, write_json
+from harness.launching.requeue import goes_on
 from harness.runs import RunPaths
 
 
 def record_start(paths: RunPaths, attempt: int) -> None:
     """Write down which checkpoint was the newest when an attempt began."""
-    write_json(paths.attempt(attempt) / "start.json", {"checkpoint": _newest(paths)})
+    write_json(paths.attempt(attempt) / "start.json", {"checkpoint": newest_checkpoint(paths)})
 
 
 def fruitless(paths: RunPaths, before: int | None = None) -> tuple[int, ...]:
@@ -22,7 +24,7 @@ def fruitless(paths: RunPaths, before: int | None = None) -> tuple[int, ...]:
     folders = (paths.folder / "attempts").glob("*")
     numbers = sorted((int(folder.name) for folder in folders if folder.name.isdigit()), reverse=True)
     found: list[int] = []
-    after = _newest(paths)
+    after = newest_checkpoint(paths)
     for number in numbers:
         if before is not None and number >= before:
             continue
@@ -40,18 +42,18 @@ def stuck(paths: RunPaths, before: int | None = None) -> str:
         return ""
     return (
         f"attempts {attempts[1]} and {attempts[0]} ended without a newer checkpoint: not started again by itself; "
-        "mend the cause, then run harness submit again"
+        "mend the cause, then run harness submit --retry"
     )
 
 
 def require_progress(paths: RunPaths, attempt: int) -> None:
     """Raise UserError where the scheduler has requeued a run that makes no progress."""
-    why = stuck(paths, before=attempt) if int(os.environ.get("SLURM_RESTART_COUNT", "0")) else ""
+    why = stuck(paths, before=attempt) if goes_on(os.environ) else ""
     if why:
-        raise UserError(why)
+        raise UserError(why, failure=Failure.UNKNOWN)  # the attempts before have their kinds
 
 
-def _newest(paths: RunPaths) -> Any:
+def newest_checkpoint(paths: RunPaths) -> Any:
     """What is known of the newest checkpoint: file, sha256, epoch and step; None before the first."""
     latest = paths.checkpoints / "latest.json"
     return read_json(latest)[-1] if latest.exists() else None

@@ -66,16 +66,16 @@ def queue_command() -> list[str]:
 def parse_queue(text: str) -> list[QueuedJob]:
     """What queue_command answers."""
     jobs = []
-    for row in _rows(text, _QUEUE):
+    for row in rows(text, _QUEUE):
         jobs.append(
             QueuedJob(
                 id=row["JobArrayID"],
                 raw_id=int(row["JobID"]),
                 state=row["State"],
-                reason=_value(row["Reason"]),
-                nodes=_value(row["NodeList"]),
+                reason=value(row["Reason"]),
+                nodes=value(row["NodeList"]),
                 seconds=seconds(row["TimeUsed"]) or 0,
-                start=_value(row["StartTime"]),
+                start=value(row["StartTime"]),
                 restarts=int(row["RestartCnt"]),
                 name=row["Name"].removesuffix("|"),
             )
@@ -112,7 +112,7 @@ def accounting_command(jobs: Iterable[str]) -> list[str]:
 def parse_accounting(text: str) -> list[AccountedJob]:
     """What accounting_command answers, an entry each element of an array, those that wait too."""
     jobs = []
-    for row in _rows(text, _ACCOUNT):
+    for row in rows(text, _ACCOUNT):
         exit_code, _, signal = row["ExitCode"].partition(":")
         for one in elements(row["JobID"]):
             job = AccountedJob(
@@ -121,10 +121,10 @@ def parse_accounting(text: str) -> list[AccountedJob]:
                 state=row["State"].split()[0],
                 exit_code=int(exit_code),
                 signal=int(signal),
-                start=_value(row["Start"]),
-                end=_value(row["End"]),
+                start=value(row["Start"]),
+                end=value(row["End"]),
                 seconds=int(row["ElapsedRaw"]),
-                nodes=_value(row["NodeList"]),
+                nodes=value(row["NodeList"]),
                 gpus=gpus(row["AllocTRES"]),
                 name=row["JobName"],
             )
@@ -145,48 +145,6 @@ def elements(job: str) -> list[str]:
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Partition:
-    """Where jobs may go, and the smallest of its nodes."""
-
-    name: str
-    up: bool
-    minutes: int | None  # a job; None: no limit
-    nodes: int
-    cpus: int  # a node
-    memory_mb: int
-    gpus: int
-    features: frozenset[str]  # of any of its nodes
-
-
-_PARTITIONS = ("%R", "%a", "%l", "%D", "%c", "%m", "%G", "%b")
-
-
-def partitions_command() -> list[str]:
-    """sinfo for every partition that this user sees."""
-    return ["sinfo", "--noheader", "--format", "|".join(_PARTITIONS)]
-
-
-def parse_partitions(text: str) -> list[Partition]:
-    """What partitions_command answers: a line for each kind of node of a partition."""
-    groups: dict[str, list[dict[str, str]]] = {}
-    for row in _rows(text, _PARTITIONS):
-        groups.setdefault(row["%R"], []).append(row)
-    return [
-        Partition(
-            name=name,
-            up=rows[0]["%a"] == "up",
-            minutes=None if (limit := seconds(rows[0]["%l"])) is None else limit // 60,
-            nodes=sum(int(row["%D"]) for row in rows),
-            cpus=min(_least(row["%c"]) for row in rows),
-            memory_mb=min(_least(row["%m"]) for row in rows),
-            gpus=min(gpus(row["%G"]) for row in rows),
-            features=frozenset(word for row in rows if _value(row["%b"]) for word in row["%b"].split(",")),
-        )
-        for name, rows in groups.items()
-    ]
-
-
 def parse_config(text: str) -> dict[str, str]:
     """What `scontrol show config` answers: MaxArraySize, PreemptMode, SLURM_VERSION and the others."""
     found = (line.partition("=") for line in text.splitlines() if "=" in line)
@@ -194,8 +152,11 @@ def parse_config(text: str) -> dict[str, str]:
 
 
 def parse_job(text: str) -> dict[str, str]:
-    """What `scontrol --oneliner show job ID` answers of one job: JobState, Reason, Restarts and the others."""
-    parts = re.split(r"(?:^| )([A-Z][\w/:]*)=", text.strip())
+    """What `scontrol --oneliner show job ID` answers of one job: JobState, Reason, Restarts and the others.
+
+    So it answers of a node or a partition, too; without --oneliner, on several lines.
+    """
+    parts = re.split(r"(?:^|\s+)([A-Z][\w/:]*)=", text.strip())
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
@@ -240,16 +201,13 @@ def gpus(text: str) -> int:
     return sum(map(int, typed))
 
 
-def _rows(text: str, names: tuple[str, ...]) -> Iterator[dict[str, str]]:
+def rows(text: str, names: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    """Lines of fields between bars, by the fields' names; the last field may hold bars."""
     for line in text.splitlines():
         if line.strip():
             yield dict(zip(names, line.split("|", len(names) - 1), strict=True))
 
 
-def _value(text: str) -> str | None:
+def value(text: str) -> str | None:
+    """None where SLURM's word means nothing."""
     return None if text in _NOTHING else text
-
-
-def _least(text: str) -> int:
-    """Of "8", or of "8+", which sinfo writes where nodes differ."""
-    return int(text.rstrip("+"))

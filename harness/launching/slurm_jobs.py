@@ -5,12 +5,17 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
 
 from harness.errors import UserError
-from harness.files import read_json, write_json
+from harness.failures import Failure
+from harness.files import known_fields, read_json, write_json
 from harness.launching import slurm
-from harness.launching.slurm import Phase, QueuedJob
-from harness.runs import RunPaths, RunState, State, read_state, settle, write_state
+from harness.launching.ends import read_end, write_end
+from harness.launching.slurm import AccountedJob, OwnJob, Phase, QueuedJob
+from harness.launching.slurm_ends import TELLING, JobEnd, ends_command, parse_ends, parse_shown, show_command
+from harness.runs import STARTING, RunPaths, RunState, State, last_word, read_state, settle, write_state
 
 ANSWER_SECONDS = 60
 
@@ -33,6 +38,7 @@ class Standing:
     state: RunState
     text: str = ""
     queued: bool = False  # whether its job waits or works, and will say more
+    job: QueuedJob | None = None  # as the queue has it
 
 
 def ask(command: Sequence[str], environ: Mapping[str, str] | None = None) -> str:
@@ -55,8 +61,16 @@ def ask(command: Sequence[str], environ: Mapping[str, str] | None = None) -> str
 
 
 def read_job(paths: RunPaths) -> Job | None:
-    """The job that has the run; None where none has."""
-    return Job(**read_json(paths.job)) if paths.job.exists() else None
+    """The job that has the run; None where none has.
+
+    Raises UserError where the file is not one of ours.
+    """
+    if not paths.job.exists():
+        return None
+    try:
+        return Job(**known_fields(Job, read_json(paths.job)))
+    except TypeError:
+        raise UserError(f"{paths.job}: does not name a job; remove it, then submit again") from None
 
 
 def write_job(paths: RunPaths, job: Job) -> None:
@@ -64,39 +78,88 @@ def write_job(paths: RunPaths, job: Job) -> None:
     write_json(paths.job, asdict(job))
 
 
-def standings(runs: Iterable[RunPaths], *, patient: bool = False) -> list[Standing]:
-    """Where runs stand, by their folders and one question to the cluster, if any has a job.
+class Accounting:
+    """What the accounting says of jobs: asked for all of them in one question, when the first is wanted.
 
-    What ended without a word of its own is put right on the disk, too.
+    A cluster need not have one; then it knows nothing.
+    """
+
+    def __init__(self, ids: Iterable[str]) -> None:
+        self._arrays = {one.partition("_")[0] for one in ids}
+
+    def starts(self, job: str, name: str) -> list[AccountedJob]:
+        """Every start of a job, the oldest first. name: what its name begins with, for ids come again."""
+        return [start for start in self._known.get(job, []) if start.name.startswith(name)]
+
+    @cached_property
+    def _known(self) -> dict[str, list[AccountedJob]]:
+        known: dict[str, list[AccountedJob]] = {}
+        with suppress(UserError):
+            for start in slurm.parse_accounting(ask(slurm.accounting_command(sorted(self._arrays)))):
+                known.setdefault(start.id, []).append(start)
+        return known
+
+
+def standings(
+    runs: Iterable[RunPaths], *, patient: bool = False, accounting: Accounting | None = None
+) -> list[Standing]:
+    """Where runs stand, by their folders and one question to the queue, if any has a job; and of those that are gone
+
+    from there without a word of their own, by one to the accounting. What has ended so is put right on the disk, too.
+    A run whose files cannot be read has failed, and the reason says which.
     patient: where SLURM does not answer, say so of each run with a job, instead of raising UserError.
+    accounting: one to share; it must not have been asked yet.
     """
     runs = list(runs)
-    jobs = [None if read_state(paths).state == State.FINISHED else read_job(paths) for paths in runs]
+    known = [_unfinished_job(paths) for paths in runs]
+    jobs = [entry for entry in known if isinstance(entry, Job)]
     try:
-        queue = _queue() if any(jobs) else {}
+        queue = queued_jobs() if jobs else {}
     except UserError as error:
         if not patient:
             raise
         return [
-            Standing(read_state(paths), f"job {job.id}: {error}") if job else Standing(settle(paths))
-            for paths, job in zip(runs, jobs, strict=True)
+            Standing(read_state(paths), f"job {entry.id}: {error}") if isinstance(entry, Job) else entry
+            for paths, entry in zip(runs, known, strict=True)
         ]
+    accounting = accounting or Accounting(job.id for job in jobs if job.id)
     return [
-        _standing(paths, job, queue.get((job.name, job.index))) if job else Standing(settle(paths))
-        for paths, job in zip(runs, jobs, strict=True)
+        _standing(paths, entry, queue.get((entry.name, entry.index)), accounting) if isinstance(entry, Job) else entry
+        for paths, entry in zip(runs, known, strict=True)
     ]
 
 
-def _queue() -> dict[tuple[str, int], QueuedJob]:
+def _unfinished_job(paths: RunPaths) -> Job | Standing:
+    """The job that SLURM is to be asked of; where the run stands if none is, or if that cannot be read."""
+    try:
+        job = read_job(paths)
+        return job if job and read_state(paths).state != State.FINISHED else Standing(settle(paths))
+    except UserError as error:
+        return Standing(RunState(state=State.FAILED, reason=str(error), kind=error.failure))
+
+
+def withdraw(runs: Iterable[RunPaths]) -> set[RunPaths]:
+    """Cancel the jobs of these runs that have not started; the runs of which no job waits or works now.
+
+    Raises UserError where SLURM does not answer.
+    """
+    jobs = {paths: job for paths in runs if (job := read_job(paths)) and job.id}
+    if jobs:
+        ask(["scancel", "--quiet", "--state=PENDING", *(str(job.id) for job in jobs.values())])
+    queue = queued_jobs() if jobs else {}
+    return {paths for paths, job in jobs.items() if (job.name, job.index) not in queue}
+
+
+def queued_jobs() -> dict[tuple[str, int], QueuedJob]:
     """What waits or works of this user's arrays, by name and index."""
     found = slurm.parse_queue(ask(slurm.queue_command()))
     return {(job.name, int(job.id.partition("_")[2])): job for job in found if "_" in job.id}
 
 
-def _standing(paths: RunPaths, job: Job, queued: QueuedJob | None) -> Standing:
+def _standing(paths: RunPaths, job: Job, queued: QueuedJob | None, accounting: Accounting) -> Standing:
     state = read_state(paths)
     if queued is None or slurm.phase(queued.state) == Phase.ENDED:
-        return _gone(paths, job)
+        return _gone(paths, job, accounting)
     if state.state == State.FINISHED:
         return Standing(state)
     if slurm.phase(queued.state) == Phase.WAITING:
@@ -104,25 +167,82 @@ def _standing(paths: RunPaths, job: Job, queued: QueuedJob | None) -> Standing:
         hint = ", which it does for ever unless somebody changes something" if slurm.waits_for_ever(why) else ""
         reason = state.reason if state.state == State.QUEUED else ""
         said = f"job {queued.id} waits: {why}{hint}"
-        return Standing(replace(state, state=State.QUEUED, reason=reason, progress=""), said, queued=True)
+        waiting = replace(state, state=State.QUEUED, reason=reason, progress="")
+        return Standing(waiting, said, queued=True, job=queued)
     text = f"job {queued.id} on {queued.nodes or 'no node yet'}"
     if state.updated < time.time() - queued.seconds:  # it was said before the job's present start
-        return Standing(replace(state, state=State.RUNNING, reason="", progress="starting"), text, queued=True)
-    return Standing(state) if state.state.ended else Standing(state, text, queued=True)
+        state = replace(state, state=State.RUNNING, reason="", progress=STARTING)
+    return Standing(state) if state.state.ended else Standing(state, text, queued=True, job=queued)
 
 
-def _gone(paths: RunPaths, job: Job) -> Standing:
-    """Of a run whose job is no longer in the queue: what it said at its end, or else the accounting."""
+def _gone(paths: RunPaths, job: Job, accounting: Accounting) -> Standing:
+    """Of a run whose job is no longer in the queue: what it said at its end, or else the accounting.
+
+    That trails the queue by seconds: as long as it knows nothing of an end, nothing is written.
+    """
     state = read_state(paths)
-    told = State(read_json(paths.state)["state"]) if paths.state.exists() else State.QUEUED
-    if told.ended or job.id is None or read_job(paths) != job:
+    told = last_word(paths)
+    if job.id is None or read_job(paths) != job or (told.state.ended and not _untold(told)):
         return Standing(state)
-    end = "is gone"
+    end, trails = _end_of(job, accounting)
+    said = f"job {job.id} {f'ended as {end}' if end else 'is gone'}"
+    kind = end.kind if end else Failure.UNKNOWN
+    last = _last_line(job) if kind in (Failure.BUG, Failure.MISTAKE) else ""
+    reason = f"{said} without a word of its own{last}"
+    if told.state.ended:
+        reason = f"{told.reason}; {said}" if end else told.reason
+    ended = State.KILLED if kind == Failure.CANCELLED else State.FAILED
+    if not trails:
+        if state.attempt and (_untold(told) or read_end(paths, state.attempt) is None):
+            write_end(paths, state.attempt, ended, kind=kind, reason=reason, nodes=end.nodes if end else "")
+        write_state(paths, ended, attempt=state.attempt, reason=reason, kind=kind)
+    return Standing(replace(state, state=ended, reason=reason, kind=kind, progress=""))
+
+
+def _untold(told: RunState) -> bool:
+    """Whether rank 0 saw another process die, and left it to SLURM to say why."""
+    return told.state == State.FAILED and told.kind is None
+
+
+def _end_of(job: Job, accounting: Accounting) -> tuple[JobEnd | None, bool]:
+    """How a job ended, where SLURM tells; and whether it will, but does not yet."""
+    assert job.id is not None
+    last = next(reversed(accounting.starts(job.id, job.name)), None)
+    if last and last.state in TELLING:
+        return JobEnd(state=last.state, exit_code=last.exit_code, signal=last.signal, nodes=last.nodes or ""), False
+    with suppress(UserError):  # it may have forgotten the job
+        if (end := parse_shown(ask(show_command(job.id)), job.name)) is not None:
+            return end, False
+    if last is None or slurm.phase(last.state) != Phase.ENDED:
+        return None, last is not None
+    with suppress(UserError):
+        if (ends := parse_ends(ask(ends_command(job.id)), job.id, job.name)) and ends[-1]:
+            return ends[-1], False
+    return JobEnd(state=last.state, exit_code=last.exit_code, signal=last.signal, nodes=last.nodes or ""), False
+
+
+def _last_line(job: Job) -> str:
+    """What a job that did not come to say anything of the run wrote last."""
+    try:
+        lines = Path(job.output).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    own = [line.strip() for line in lines if line.strip() and not line.startswith(("srun:", "slurmstepd"))]
+    return f"; its output ends: {own[-1][:200]}" if own else ""
+
+
+def record_requeued(paths: RunPaths, attempt: int, job: OwnJob) -> None:
+    """Where the job of `attempt` is a requeue, and the start before left no word of its end, write down SLURM's."""
+    before, owner = paths.attempt(attempt - 1) / "job.json", read_job(paths)
+    if owner is None or not before.exists() or read_end(paths, attempt - 1) is not None:
+        return
+    start = read_json(before)
+    if start["id"] != job.id:
+        return
+    end = None
     with suppress(UserError):  # a cluster need not have an accounting
-        found = slurm.parse_accounting(ask(slurm.accounting_command([job.id])))
-        ends = [start.state for start in found if (start.id, start.name) == (job.id, job.name)]
-        if ends and slurm.phase(ends[-1]) == Phase.ENDED:
-            end = f"ended as {ends[-1]}"
-    ended = State.KILLED if end.endswith("CANCELLED") else State.FAILED
-    write_state(paths, ended, attempt=state.attempt, reason=f"job {job.id} {end} without a word of its own")
-    return Standing(read_state(paths))
+        ends = parse_ends(ask(ends_command(job.id)), job.id, owner.name)
+        end = ends[start["restarts"]] if start["restarts"] < len(ends) else None
+    reason = f"requeued by SLURM: {end or 'it does not tell why'}"
+    kind, nodes = (end.kind, end.nodes) if end else (Failure.UNKNOWN, start["node"])
+    write_end(paths, attempt - 1, State.QUEUED, kind=kind, reason=reason, nodes=nodes)

@@ -4,20 +4,24 @@ SLURM keeps the script: a requeue, whoever asks for it, runs it again with the s
 """
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from harness.launching.cluster import Cluster, JobShape
+
+Kind = TypeVar("Kind", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Runs of one shape, which go as one array: element i works on folders[i]."""
+    """Runs of one shape and one code, which go as one array: element i works on folders[i]."""
 
     name: str  # of the jobs
     cluster: Cluster
     shape: JobShape
+    exclude: tuple[str, ...] = ()  # nodes to keep away from
     folders: tuple[Path, ...]  # of the runs, absolute
     entry: tuple[str, ...]  # the module that works on a run, and what follows the run's folder
     code: Path  # the folder that holds the `harness` to run
@@ -25,14 +29,14 @@ class Batch:
     logs: Path  # a file each job: JOB_INDEX.out, where a requeue goes on writing
 
 
-def arrays(wanted: Iterable[tuple[Path, JobShape]], limit: int) -> Iterator[tuple[JobShape, tuple[Path, ...]]]:
-    """Run folders grouped by the shape of their jobs, in order, at most `limit` (SLURM's MaxArraySize) together."""
-    groups: dict[JobShape, list[Path]] = {}
-    for folder, shape in wanted:
-        groups.setdefault(shape, []).append(folder)
-    for shape, folders in groups.items():
+def arrays(wanted: Iterable[tuple[Path, Kind]], limit: int) -> Iterator[tuple[Kind, tuple[Path, ...]]]:
+    """Run folders grouped by the kind of their jobs, in order, at most `limit` (SLURM's MaxArraySize) together."""
+    groups: dict[Kind, list[Path]] = {}
+    for folder, kind in wanted:
+        groups.setdefault(kind, []).append(folder)
+    for kind, folders in groups.items():
         for start in range(0, len(folders), limit):
-            yield shape, tuple(folders[start : start + limit])
+            yield kind, tuple(folders[start : start + limit])
 
 
 def batch_script(batch: Batch) -> str:
@@ -51,6 +55,8 @@ def batch_script(batch: Batch) -> str:
     lines += [f"module load {shlex.quote(name)}" for name in cluster.modules]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in cluster.environment.items()]
     lines.append(f"export PYTHONPATH={shlex.quote(str(batch.code))}${{PYTHONPATH:+:$PYTHONPATH}}")
+    if cluster.staging:
+        lines.append(f"export HARNESS_STAGING={shlex.quote(cluster.staging)}")
     lines += cluster.setup
     lines += [
         f"exec srun --kill-on-bad-exit=1 --cpus-per-task={shape.cpus_per_gpu} \\",
@@ -69,6 +75,8 @@ def _options(batch: Batch) -> Iterator[str]:
     for name in ("partition", "account", "qos", "constraint"):
         if value := getattr(shape, name):
             yield f"{name}={shlex.quote(value)}"
+    if batch.exclude:
+        yield f"exclude={','.join(batch.exclude)}"
     yield f"nodes={shape.nodes}"
     yield f"ntasks-per-node={shape.tasks_per_node}"
     yield f"cpus-per-task={shape.cpus_per_gpu}"
@@ -103,5 +111,5 @@ def submission_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """
     kept = ("SLURM_CONF",)
     slurm = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "CUDA_VISIBLE_DEVICES")
-    ranks = ("SUBMITIT_", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_")
+    ranks = ("HARNESS_CONTINUES", "SUBMITIT_", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_")
     return {name: value for name, value in environ.items() if name in kept or not name.startswith(slurm + ranks)}

@@ -11,12 +11,15 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.files import write_text
 from harness.launching import prepare, slurm
-from harness.launching.cluster import Cluster
-from harness.launching.frozen_code import code_folder, freeze
-from harness.launching.prepare import PreparedRun
+from harness.launching.cluster import Cluster, JobShape
+from harness.launching.cluster_check import cluster_faults, script_fault
+from harness.launching.ends import suspects
+from harness.launching.frozen_code import Submission, code_folder, write_submission
+from harness.launching.remedies import Wanted, job_shape
+from harness.launching.retries import record_retry
 from harness.launching.slurm_jobs import Job, ask, write_job
 from harness.launching.slurm_script import Batch, arrays, batch_script, sbatch_command, submission_environment
-from harness.matrix_file import Resources
+from harness.launching.slurm_site import look
 from harness.runs import State, read_state, write_state
 from harness.settings import Settings
 
@@ -26,7 +29,8 @@ class Planned:
     """An array that can be submitted."""
 
     batch: Batch
-    runs: tuple[PreparedRun, ...]
+    wanted: tuple[Wanted, ...]
+    submission: Submission
 
     @property
     def script(self) -> Path:
@@ -34,35 +38,52 @@ class Planned:
         return self.batch.logs / "script.sh"
 
 
-def plan_arrays(runs: Iterable[PreparedRun], cluster: Cluster, settings: Settings) -> list[Planned]:
+def plan_arrays(runs: Iterable[Wanted], cluster: Cluster, settings: Settings) -> list[Planned]:
     """The arrays of these runs; nothing is written.
 
-    Raises UserError where SLURM does not answer, or the cluster file's values do not fit a cell.
+    Raises UserError where SLURM does not answer, or with everything that the cluster cannot do of what is asked.
     """
-    by_folder = {run.paths.folder.resolve(): run for run in runs}
-    shapes = [
-        (folder, cluster.shape_of(run.spec.cell, Resources(**run.spec.resources))) for folder, run in by_folder.items()
+    by_folder = {entry.run.paths.folder.resolve(): entry for entry in runs}
+    kinds = [
+        (folder, (job_shape(entry.run, cluster, entry.retry), entry.submission)) for folder, entry in by_folder.items()
     ]
-    if not shapes:
+    if not kinds:
         return []
-    limit = int(slurm.parse_config(ask(["scontrol", "show", "config"]))["MaxArraySize"])
-    code = code_folder(settings.run_root)
+    site = look()
+    wanted = [(by_folder[folder].run.spec.cell, shape) for folder, (shape, _) in kinds]
+    if faults := cluster_faults(cluster, wanted, site):
+        raise UserError("\n".join(faults))
+    limit = int(site.config["MaxArraySize"])
     planned = []
-    for shape, folders in arrays(shapes, limit):
+    for (shape, submission), folders in arrays(kinds, limit):
         mine = tuple(by_folder[folder] for folder in folders)
-        name = f"{mine[0].spec.experiment}-{uuid.uuid4().hex[:8]}"
+        name = f"{mine[0].run.spec.experiment}-{uuid.uuid4().hex[:8]}"
         batch = Batch(
             name=name,
             cluster=cluster,
             shape=shape,
+            exclude=_excluded(shape, settings.run_root),
             folders=folders,
             entry=("harness.launching.slurm_entry", name),
-            code=code,
+            code=code_folder(settings.run_root, submission.code),
             python=sys.executable,
             logs=settings.run_root / ".slurm" / name,
         )
-        planned.append(Planned(batch, mine))
+        planned.append(Planned(batch, mine, submission))
+        if fault := script_fault(cluster, batch_script(batch), site):
+            raise UserError(fault)
     return planned
+
+
+def _excluded(shape: JobShape, run_root: Path) -> tuple[str, ...]:
+    """The suspect nodes that a job can do without, those with the most failures first."""
+    found = suspects(run_root)
+    if not found:
+        return ()
+    partition = [f"--partition={shape.partition}"] if shape.partition else []
+    nodes = set(ask(["sinfo", "--noheader", "--Node", "--format", "%N", *partition]).split())
+    worst = sorted(found.keys() & nodes, key=lambda node: (-found[node], node))
+    return tuple(sorted(worst[: max(0, len(nodes) - shape.nodes)]))
 
 
 def send(planned: Sequence[Planned], settings: Settings, renew: Callable[[], None]) -> None:
@@ -75,8 +96,6 @@ def send(planned: Sequence[Planned], settings: Settings, renew: Callable[[], Non
         for number, array in enumerate(planned):
             write_text(script := Path(folder) / f"{number}.sh", batch_script(array.batch))
             ask(sbatch_command(script, only_test=True), environ)
-    if planned:
-        freeze(settings.run_root)
     for number, array in enumerate(planned):
         renew()
         try:
@@ -89,18 +108,22 @@ def send(planned: Sequence[Planned], settings: Settings, renew: Callable[[], Non
 def _send(array: Planned, environ: dict[str, str]) -> None:
     """The record is written before sbatch, without an id: what is submitted is known, whenever this process dies."""
     write_text(array.script, batch_script(array.batch))
-    states = [read_state(run.paths) for run in array.runs]
-    for index, (run, state) in enumerate(zip(array.runs, states, strict=True)):
+    runs = [entry.run for entry in array.wanted]
+    states = [read_state(run.paths) for run in runs]
+    for index, (run, entry, state) in enumerate(zip(runs, array.wanted, states, strict=True)):
         prepare.write(run)
+        if entry.retry:
+            record_retry(run.paths, entry.retry)
+        write_submission(run.paths, array.submission)
         write_job(run.paths, _job(array, index, None))
         write_state(run.paths, State.QUEUED, attempt=state.attempt)
     try:
         number = slurm.parse_submitted(ask(sbatch_command(array.script), environ))
     except UserError as error:
-        for run, state in zip(array.runs, states, strict=True):
-            write_state(run.paths, State.FAILED, attempt=state.attempt, reason=f"not submitted: {error}")
+        for run, state in zip(runs, states, strict=True):
+            write_state(run.paths, State.KILLED, attempt=state.attempt, reason=f"not submitted: {error}")
         raise
-    for index, run in enumerate(array.runs):
+    for index, run in enumerate(runs):
         write_job(run.paths, _job(array, index, number))
 
 

@@ -1,126 +1,236 @@
-"""Where every run of an experiment stands, from the run folders."""
+"""Where every run of an experiment stands: run folders, their journals, squeue and sacct together, as they are now."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from harness.errors import UserError
-from harness.files import read_json
 from harness.imported import minus_published
 from harness.launching import prepare, supervisor
+from harness.launching.choose import found_run
+from harness.launching.gpu_hours import gpu_hours
+from harness.launching.output import output_file
+from harness.launching.prepare import PreparedRun
+from harness.launching.progress import Progress, Work, progress_of, read_attempts
 from harness.launching.restarts import fruitless
-from harness.launching.slurm_jobs import Standing, read_job, standings
+from harness.launching.slurm_jobs import Accounting, Job, Standing, read_job, standings
 from harness.matrix import Experiment
-from harness.runs import RunPaths, RunSpec, RunState, State, experiment_runs, merged_rows, read_spec
+from harness.runs import STARTING, RunPaths, RunSpec, State, experiment_runs, read_spec
 from harness.settings import Settings
-from harness.training.notes import read_notes
-from harness.wording import percent
+from harness.wording import duration
 
 SILENCE = 120.0
 """Seconds without a note of rank 0 after which status says so; it writes one every few seconds."""
+NEW, BROKEN = "NEW", "BROKEN"
+"""Where a run stands that was never submitted, and one whose files cannot be read; any other is a State."""
 
 
-def status_rows(experiment: Experiment, settings: Settings) -> list[dict[str, Any]]:
-    """A row for each cell and seed of the matrix, in its order, and then for runs that it no longer contains."""
-    present = {paths.folder: read_spec(paths) for paths in experiment_runs(settings.run_root, experiment.name)}
-    found = dict(zip(present, standings(map(RunPaths, present), patient=True), strict=True))
-    supervised = supervisor.lives(supervisor.Home(settings.run_root))
-    rows = []
-    for name, seed, folder in _wanted(experiment, settings, present):
-        known = folder is not None and present.pop(folder, None) is not None
-        rows.append(_row(name, seed, folder, found[folder], supervised) if folder and known else _new_row(name, seed))
-    for folder, spec in present.items():
-        row = _row(spec.name, spec.seed, folder, found[folder], supervised)
-        rows.append(row | {"text": "not in the matrix as it is now"})
-    return rows
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """All that is to be said of a run: AP is 0..1; None is what is not known, or not yet."""
+
+    name: str
+    seed: int
+    state: str
+    attempt: int = 0
+    restarts: int = 0  # of its present job: how often that was requeued
+    reason: str = ""  # why it waits, failed, or is in trouble
+    kind: str = ""  # of a failure
+    text: str = ""  # the same with job, node and what the attempt says of itself
+    fault: str = ""  # why the cluster does not tell
+    epoch: int = 0  # the one that it is in, from 1
+    epochs: int | None = None
+    step: int = 0  # iterations that are done
+    steps: int | None = None
+    eta_seconds: float | None = None  # of a run that works
+    loss: float | None = None
+    box_ap: float | None = None
+    mask_ap: float | None = None
+    minus_published: dict[str, float] | None = None  # AP minus an imported log's at the epoch of the last evaluation
+    iteration_seconds: float | None = None
+    gpu_hours: float = 0.0  # of all attempts
+    gpu_hours_expected: float | None = None  # in the end
+    job: str = ""
+    node: str = ""
+    heard: float | None = None  # when it said something last, in seconds since 1970
+    folder: str = ""
+    output: str = ""  # the file with the output of its last attempt, or its folder
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will happen to it by itself."""
+        return self.state not in (State.QUEUED, State.RUNNING)
 
 
-def _wanted(
-    experiment: Experiment, settings: Settings, present: dict[Path, RunSpec]
-) -> list[tuple[str, int, Path | None]]:
-    """(name, seed, folder) of every run. Where data or weights are missing, so that no identity is known, the folder
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What was read of a run."""
 
-    is that of a run of this name and seed, if there is one.
+    paths: RunPaths
+    spec: RunSpec
+    job: Job | None
+    attempts: list[Work]
+
+    @property
+    def jobs(self) -> set[str]:
+        """The ids of all its jobs."""
+        return {work.job for work in self.attempts if work.job} | ({self.job.id} if self.job and self.job.id else set())
+
+
+def status_rows(experiment: Experiment, settings: Settings) -> list[RunStatus]:
+    """A row for each cell and seed of the matrix, in its order, and then for runs that it no longer contains.
+
+    SLURM is asked once what waits and works, and its accounting, if any, once for all jobs of all runs. A run that
+    cannot be read is BROKEN, with the reason; the others are shown all the same.
     """
+    known: dict[Path, _Known] = {}
+    rows: dict[Path, RunStatus] = {}
+    for paths in experiment_runs(settings.run_root, experiment.name):
+        try:
+            known[paths.folder] = _read(paths)
+        except UserError as error:
+            rows[paths.folder] = _broken(paths.folder, error)
+    accounting = Accounting(job for run in known.values() for job in run.jobs)
+    found = standings([run.paths for run in known.values()], patient=True, accounting=accounting)
+    supervised = supervisor.lives(supervisor.Home(settings.run_root))
+    for run, standing in zip(known.values(), found, strict=True):
+        try:
+            rows[run.paths.folder] = _row(run, standing, accounting, supervised=supervised)
+        except UserError as error:
+            rows[run.paths.folder] = _broken(run.paths.folder, error)
+    mine = []
+    for name, seed, folder in wanted_runs(experiment, settings, rows):
+        new = RunStatus(name=name, seed=seed, state=NEW)
+        mine.append(rows.pop(folder, new) if folder else new)
+    return [*mine, *map(_superseded, rows.values())]
+
+
+def wanted_runs(
+    experiment: Experiment, settings: Settings, present: Mapping[Path, RunStatus]
+) -> list[tuple[str, int, Path | None]]:
+    """(name, seed, folder) of every run of the matrix. Where data or weights are missing, so that no identity is known,
+
+    the folder is that of a run of this name and seed, if one is present.
+    """
+    try:
+        return _named(prepare.prepare(experiment, settings))
+    except UserError:
+        found = {(row.name, row.seed): folder for folder, row in present.items()}
     wanted: list[tuple[str, int, Path | None]] = []
-    named = {(spec.name, spec.seed): folder for folder, spec in present.items()}
     for planned in experiment.cells:
         try:
-            runs = prepare.prepare(experiment, settings, [planned])
-            wanted += [(run.spec.name, run.spec.seed, run.paths.folder) for run in runs]
+            wanted += _named(prepare.prepare(experiment, settings, [planned]))
         except UserError:
-            wanted += [(planned.name, seed, named.get((planned.name, seed))) for seed in experiment.seeds]
+            wanted += [(planned.name, seed, found.get((planned.name, seed))) for seed in experiment.seeds]
     return wanted
 
 
-def _new_row(name: str, seed: int) -> dict[str, Any]:
-    return {
-        "name": name,
-        "seed": seed,
-        "state": "NEW",
-        "attempt": 0,
-        "box_ap": "-",
-        "mask_ap": "-",
-        "minus_published": "",
-        "text": "",
-        "folder": "",
-        "output": "",
-    }
+def _named(runs: list[PreparedRun]) -> list[tuple[str, int, Path | None]]:
+    return [(run.spec.name, run.spec.seed, run.paths.folder) for run in runs]
 
 
-def _row(name: str, seed: int, folder: Path, standing: Standing, supervised: bool) -> dict[str, Any]:
-    paths, state = RunPaths(folder), standing.state
-    numbers = _numbers(paths)
-    return _new_row(name, seed) | {
-        "state": str(state.state),
-        "attempt": state.attempt,
-        "box_ap": percent(numbers.get("bbox_mAP")),
-        "mask_ap": percent(numbers.get("segm_mAP")),
-        "minus_published": _minus_published(paths),
-        "text": "; ".join(_texts(paths, standing, supervised=supervised)),
-        "folder": str(paths.folder),
-        "output": str(_output(paths, state)),
-    }
+def _read(paths: RunPaths) -> _Known:
+    return _Known(paths=paths, spec=read_spec(paths), job=read_job(paths), attempts=read_attempts(paths))
 
 
-def _texts(paths: RunPaths, standing: Standing, *, supervised: bool) -> Iterator[str]:
-    """What there is to say of a run that is not finished."""
-    state = standing.state
-    if state.state == State.FINISHED:
-        return
-    yield from filter(None, (state.reason or state.progress, standing.text))
-    if state.state == State.QUEUED and not supervised and read_job(paths) is None:
+def _row(run: _Known, standing: Standing, accounting: Accounting, *, supervised: bool) -> RunStatus:
+    state, spec, paths = standing.state, run.spec, run.paths
+    progress = progress_of(paths, run.attempts, state.state)
+    last = run.attempts[-1] if run.attempts else None
+    hours = gpu_hours(run.attempts, run.jobs, accounting, f"{spec.experiment}-")
+    epochs = spec.executed.epochs
+    works = state.state == State.RUNNING
+    troubles = list(_troubles(run, standing, progress, supervised=supervised))
+    return RunStatus(
+        name=spec.name,
+        seed=spec.seed,
+        state=str(state.state),
+        attempt=state.attempt,
+        restarts=standing.job.restarts if standing.job else last.restarts if last else 0,
+        kind=state.kind or "",
+        reason=_joined(state.reason, _wait(standing), *troubles),
+        text=_joined(state.reason or state.progress, standing.text, *troubles),
+        fault=_fault(standing),
+        epoch=epochs if state.state == State.FINISHED else progress.epoch(epochs),
+        epochs=epochs,
+        step=progress.step,
+        steps=progress.steps,
+        eta_seconds=progress.left if works else None,
+        loss=progress.loss,
+        box_ap=progress.box_ap,
+        mask_ap=progress.mask_ap,
+        minus_published=_minus_published(run),
+        iteration_seconds=progress.iteration_seconds,
+        gpu_hours=hours.used,
+        gpu_hours_expected=hours.expected(0.0 if state.state == State.FINISHED else progress.left),
+        job=standing.job.id if standing.job else run.job.id or "" if run.job else "",
+        node=_node(standing, last),
+        heard=max(state.updated, progress.heard) or None,
+        folder=str(paths.folder),
+        output=str(output_file(paths, state.attempt) or paths.folder),
+    )
+
+
+def _broken(folder: Path, error: UserError) -> RunStatus:
+    """The row of a run of which only the folder's name can be read."""
+    run, why, place = found_run(folder), str(error), str(folder)
+    return RunStatus(name=run.name, seed=run.seed, state=BROKEN, reason=why, text=why, folder=place, output=place)
+
+
+def _superseded(row: RunStatus) -> RunStatus:
+    said = "not in the matrix as it is now"
+    return replace(row, reason=_joined(row.reason, said), text=_joined(row.text, said))
+
+
+def _joined(*texts: str) -> str:
+    return "; ".join(filter(None, texts))
+
+
+def _wait(standing: Standing) -> str:
+    """Why its job waits."""
+    job = standing.job if standing.state.state == State.QUEUED else None
+    return standing.text.removeprefix(f"job {job.id} ") if job else ""
+
+
+def _fault(standing: Standing) -> str:
+    """Why the cluster does not tell of its job."""
+    silent = not standing.queued and standing.state.state != State.FINISHED
+    return standing.text.partition(": ")[2] if silent else ""
+
+
+def _node(standing: Standing, last: Work | None) -> str:
+    """Where it works, or did at last."""
+    if standing.job and standing.job.nodes:
+        return standing.job.nodes
+    return (last.node or standing.state.host) if last else ""
+
+
+def _troubles(run: _Known, standing: Standing, progress: Progress, *, supervised: bool) -> Iterator[str]:
+    """What else there is to say of a run that is not finished."""
+    state = standing.state.state
+    if standing.job and standing.job.restarts:
+        yield f"requeued {times(standing.job.restarts)}"
+    if state == State.QUEUED and not supervised and run.job is None:
         yield "no supervisor lives: harness submit starts one"
-    if state.state == State.FAILED and len(fruitless(paths)) > 1:
-        yield f"{len(fruitless(paths))} attempts in a row without a newer checkpoint"
-    if state.state == State.RUNNING:
-        for note in read_notes(paths.attempt(state.attempt), [0]):
-            yield from (f"slow: {text}" for text in note.slow)
-            if (silence := time.time() - note.written) > SILENCE:
-                yield f"no sign of life from {note.host} for {silence:.0f} s"
+    if state == State.FAILED and len(attempts := fruitless(run.paths)) > 1:
+        yield f"{len(attempts)} attempts in a row without a newer checkpoint"
+    if state == State.RUNNING and standing.state.progress != STARTING:  # else the note is of the attempt before
+        note = run.attempts[-1].note if run.attempts else None
+        yield from (f"slow: {text}" for text in (note.slow if note else ()))
+        if note and (silence := time.time() - note.written) > SILENCE:
+            yield f"no sign of life from {note.host} for {silence:.0f} s"
+    if _fault(standing):
+        heard = max(standing.state.updated, progress.heard)
+        yield f"SLURM does not answer; {duration(time.time() - heard)} ago it was so"
 
 
-def _numbers(paths: RunPaths) -> dict[str, Any]:
-    if paths.result.exists():
-        metrics: dict[str, Any] = read_json(paths.result)["metrics"]
-        return metrics
-    return next((row for row in reversed(merged_rows(paths)) if row["mode"] == "val"), {})
+def times(number: int) -> str:
+    """Once, 2 times."""
+    return "once" if number == 1 else f"{number} times"
 
 
-def _minus_published(paths: RunPaths) -> str:
-    """Box and mask AP of the last validation minus the imported curve's at the same epoch, in percent."""
-    last = next((row for row in reversed(merged_rows(paths)) if row["mode"] == "val"), None)
-    if last is None:
-        return ""
-    found = minus_published(paths.folder.parent.parent, read_spec(paths), last["epoch"], last)
-    return " / ".join(f"{100 * value:+.1f}" for value in found.values())
-
-
-def _output(paths: RunPaths, state: RunState) -> Path:
-    """The file in which the last attempt's output is, or the folder of the run."""
-    job = read_job(paths)
-    if job is not None and job.output:
-        return Path(job.output)
-    files = sorted((paths.attempt(state.attempt) / "submitit").glob("*.out"))
-    return files[0] if files else paths.folder
+def _minus_published(run: _Known) -> dict[str, float] | None:
+    """Box and mask AP of the last validation minus the imported curve's at the same epoch."""
+    last = next((work.val for work in reversed(run.attempts) if work.val), None)
+    return minus_published(run.paths.folder.parent.parent, run.spec, last["epoch"], last) or None if last else None

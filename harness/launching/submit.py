@@ -1,21 +1,33 @@
-"""Submit an experiment: start what is new, resume what failed, leave alone what runs, skip what is finished."""
+"""Submit an experiment: start what is new, resume what was stopped, retry what failed if asked; nothing else."""
 
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 
 from harness.errors import UserError
 from harness.launching import prepare, slurm_submit, supervisor
-from harness.launching.cluster import load_cluster
+from harness.launching.cluster import Cluster, load_cluster
+from harness.launching.frozen_code import (
+    Submission,
+    freeze,
+    keep_matrix,
+    present_code,
+    read_submission,
+    require_sound,
+)
 from harness.launching.prepare import PreparedRun
-from harness.launching.slurm_jobs import standings
+from harness.launching.remedies import Wanted, plan_retry
+from harness.launching.retries import Retry, failure_of, record_retry, refusal
+from harness.launching.slurm_jobs import standings, withdraw
 from harness.launching.slurm_script import batch_script, sbatch_command
+from harness.launching.slurm_site import Site, look
 from harness.launching.supervisor import Home
 from harness.leases import holding
 from harness.matrix import Experiment
-from harness.runs import RunState, State
+from harness.runs import RunState, State, unreadable
 from harness.settings import Settings
 from harness.tracking.home import claim
 from harness.tracking.store import database
@@ -35,8 +47,14 @@ class Action(StrEnum):
 
     START = "start"
     RESUME = "resume"
+    RETRY = "retry"
+    MOVE = "move to the present code"
     LEAVE = "leave alone"
     SKIP = "skip"
+
+
+STARTING = (Action.START, Action.RESUME, Action.RETRY, Action.MOVE)
+"""What gives a run a job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,35 +64,90 @@ class Decision:
     run: PreparedRun
     state: RunState
     action: Action
+    code: str  # digest of the code that its attempts work with, or will
+    text: str = ""  # of one that failed: why, or what is changed for it, or why it is not retried
+    retry: Retry | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the run has failed, and is left so."""
+        return self.state.state == State.FAILED and self.action == Action.LEAVE
 
 
-def decide(runs: list[PreparedRun], settings: Settings) -> list[Decision]:
+def decide(
+    runs: list[PreparedRun],
+    settings: Settings,
+    *,
+    recode: bool = False,
+    retry: bool = False,
+    cluster: Cluster | None = None,
+) -> list[Decision]:
     """What a submit of these runs would do.
 
+    recode: what does not run yet goes on with the present code, not with the one that it began with. retry: what failed
+    is tried again. cluster: where to; None for this machine.
     Raises UserError where a run has a job of a cluster that does not answer.
     """
     local = supervisor.queued_folders(Home(settings.run_root))
     found = standings([run.paths for run in runs])
-    return [
-        _decide(run, standing.state, standing.queued or str(run.paths.folder.resolve()) in local)
+    present = present_code()
+    decisions = [
+        _decide(run, standing.state, standing.queued or str(run.paths.folder.resolve()) in local, present)
         for run, standing in zip(runs, found, strict=True)
     ]
+    if retry:
+        site = cache(look)
+        decisions = [_retried(decision, cluster, site) for decision in decisions]
+    return [_recoded(decision, present) for decision in decisions] if recode else decisions
 
 
-def _decide(run: PreparedRun, state: RunState, queued: bool) -> Decision:
-    action = Action.RESUME
+def _decide(run: PreparedRun, state: RunState, queued: bool, present: str) -> Decision:
+    action, text = Action.RESUME, ""
     if state.state == State.FINISHED:
         action = Action.SKIP
     elif state.state == State.RUNNING or queued:
         action = Action.LEAVE
+    elif state.state == State.FAILED:
+        action, text = Action.LEAVE, f"{failure_of(run.paths, state)}: {state.reason}"
     elif not run.paths.spec.exists() or state.attempt == 0:
         action = Action.START
-    return Decision(run, state, action)
+    kept = read_submission(run.paths)
+    began = queued or state.attempt > 0
+    return Decision(run, state, action, kept.code if kept and began else present, text)
 
 
-def submit(experiment: Experiment, settings: Settings) -> list[Decision]:
+def _retried(decision: Decision, cluster: Cluster | None, site: Callable[[], Site]) -> Decision:
+    """The decision, of a run that failed to try it again, unless that was done too often."""
+    paths = decision.run.paths
+    if not decision.failed or unreadable(paths):
+        return decision
+    kind = failure_of(paths, decision.state)
+    if why := refusal(paths, kind):
+        return replace(decision, text=f"{kind}, {why}")
+    retry = plan_retry(decision.run, kind, cluster, site)
+    return replace(decision, action=Action.RETRY, text=f"{kind}: {retry.change}", retry=retry)
+
+
+def _recoded(decision: Decision, present: str) -> Decision:
+    """The decision where what does not run yet is to work with the present code; it is a new chance for what failed."""
+    action = decision.action
+    if action == Action.LEAVE and decision.code != present and not unreadable(decision.run.paths):
+        action = {State.QUEUED: Action.MOVE, State.FAILED: Action.RESUME}.get(decision.state.state, action)
+    return replace(decision, action=action, code=present) if action in STARTING else decision
+
+
+def submit(
+    experiment: Experiment,
+    settings: Settings,
+    *,
+    recode: bool = False,
+    retry: bool = False,
+    approve: Callable[[list[Decision]], object] = lambda decisions: None,
+) -> list[Decision]:
     """Queue what is to be done, on this machine or on the cluster of the settings; returns at once.
 
+    recode, retry: see `decide`; jobs that wait for another code are cancelled and submitted anew. approve: called with
+    the decisions before any is carried out; what it raises ends the submit.
     Raises UserError where the cluster is not known or does not answer, or anything that a run needs is missing; nothing
     is started then.
     """
@@ -84,18 +157,54 @@ def submit(experiment: Experiment, settings: Settings) -> list[Decision]:
         claim(file)  # before a run on another host can
     home = Home(settings.run_root)
     with holding(home.enqueueing, patience=60) as lease:  # two submits at the same moment queue nothing twice
-        decisions = decide(runs, settings)
-        wanted = _wanted(decisions)
+        decisions = decide(runs, settings, recode=recode, retry=retry, cluster=cluster)
+        approve(decisions)
+        matrix = _store(decisions, experiment, settings)
+        wanted = _wanted(decisions, matrix)
+        planned = slurm_submit.plan_arrays(wanted, cluster, settings) if cluster else []
+        if (kept := _keep_what_started(decisions, home)) != decisions:
+            decisions, wanted = kept, _wanted(kept, matrix)
+            planned = slurm_submit.plan_arrays(wanted, cluster, settings) if cluster else []
         if cluster is None:
             _enqueue(wanted, home, settings)
         else:
-            slurm_submit.send(slurm_submit.plan_arrays(wanted, cluster, settings), settings, lease.renew)
+            slurm_submit.send(planned, settings, lease.renew)
     if supervisor.queued_folders(home):
         _start_supervisor(settings)
     return decisions
 
 
-def scripts(experiment: Experiment, settings: Settings) -> str:
+def _keep_what_started(decisions: list[Decision], home: Home) -> list[Decision]:
+    """Withdraw the jobs of what is to be moved to another code; what has started meanwhile is left alone."""
+    moving = [decision.run.paths for decision in decisions if decision.action == Action.MOVE]
+    gone = {paths for paths in moving if supervisor.withdraw(home, paths)} | withdraw(moving)
+    return [
+        replace(decision, action=Action.LEAVE, code=_kept(decision))
+        if decision.action == Action.MOVE and decision.run.paths not in gone
+        else decision
+        for decision in decisions
+    ]
+
+
+def _kept(decision: Decision) -> str:
+    submission = read_submission(decision.run.paths)
+    return submission.code if submission else decision.code
+
+
+def _store(decisions: list[Decision], experiment: Experiment, settings: Settings) -> str:
+    """Store the present code and the matrix file where anything is to start; the matrix file's name.
+
+    Raises UserError where the code of a run is no longer there as it was.
+    """
+    codes = [decision.code for decision in decisions if decision.action in STARTING]
+    if not codes:
+        return ""
+    freeze(settings.run_root)
+    require_sound(settings.run_root, codes)
+    return keep_matrix(settings.run_root, experiment.path)
+
+
+def scripts(experiment: Experiment, settings: Settings, *, recode: bool = False, retry: bool = False) -> str:
     """The scripts that a submit to the cluster of the settings would write and the commands that it would run.
 
     Raises UserError like submit, and for this machine, where there are none.
@@ -105,29 +214,38 @@ def scripts(experiment: Experiment, settings: Settings) -> str:
             "--dry-run shows the scripts of a cluster; name one with --cluster (harness plan shows the cells)"
         )
     cluster = load_cluster(settings.cluster)
-    wanted = _wanted(decide(prepare.prepare(experiment, settings), settings))
+    runs = prepare.prepare(experiment, settings)
+    wanted = _wanted(decide(runs, settings, recode=recode, retry=retry, cluster=cluster), "")
     planned = slurm_submit.plan_arrays(wanted, cluster, settings)
     return "\n".join(f"# {shlex.join(sbatch_command(array.script))}\n{batch_script(array.batch)}" for array in planned)
 
 
-def _wanted(decisions: list[Decision]) -> list[PreparedRun]:
-    return [entry.run for entry in decisions if entry.action in (Action.START, Action.RESUME)]
+def _wanted(decisions: list[Decision], matrix: str) -> list[Wanted]:
+    starting = [entry for entry in decisions if entry.action in STARTING]
+    return [Wanted(entry.run, Submission(code=entry.code, matrix=matrix), entry.retry) for entry in starting]
 
 
-def _enqueue(runs: list[PreparedRun], home: Home, settings: Settings) -> None:
-    for run in runs:
+def _enqueue(wanted: list[Wanted], home: Home, settings: Settings) -> None:
+    for entry in wanted:
+        run = entry.run
         prepare.write(run)
-        gpus = _gpus(int(run.spec.resources["gpus_per_node"]), settings.local_jobs)
-        supervisor.enqueue(home, run.paths, minutes=int(run.spec.resources["minutes"]), gpus=gpus)
+        if entry.retry:
+            record_retry(run.paths, entry.retry)
+        gpus = local_gpus(int(run.spec.resources["gpus_per_node"]), settings.local_jobs)
+        supervisor.enqueue(home, run.paths, entry.submission, minutes=int(run.spec.resources["minutes"]), gpus=gpus)
 
 
 def _start_supervisor(settings: Settings) -> None:
     supervisor.start_detached(
-        Home(settings.run_root), jobs=settings.local_jobs, threads=settings.threads, tracking_uri=settings.tracking_uri
+        Home(settings.run_root),
+        code=freeze(settings.run_root),
+        jobs=settings.local_jobs,
+        threads=settings.threads,
+        tracking_uri=settings.tracking_uri,
     )
 
 
-def _gpus(wanted: int, jobs: int) -> int:
+def local_gpus(wanted: int, jobs: int) -> int:
     """GPUs of this machine for one of `jobs` runs at a time; 0 on a machine without."""
     if wanted == 0:
         return 0
@@ -156,10 +274,11 @@ def wait(
                 on_change(run, state)
         if all(state.state.ended for state in states):
             return states
-        local = settings.cluster == LOCAL
-        if local and any(state.state == State.QUEUED for state in states):
+        going = [(run, state) for run, state in zip(runs, states, strict=True) if not state.state.ended]
+        here = [state for run, state in going if not run.paths.job.exists()]  # the others are a cluster's
+        if any(state.state == State.QUEUED for state in here):
             _replace_supervisor(settings, replacements)
-        time.sleep(1.0 if local else QUEUE_SECONDS)
+        time.sleep(1.0 if here else QUEUE_SECONDS)
 
 
 def _replace_supervisor(settings: Settings, replacements: list[float]) -> None:

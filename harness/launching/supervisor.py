@@ -7,6 +7,7 @@ All it knows is on disk: killed, it goes on when it is started again, and counts
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -15,10 +16,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.failures import Failure
 from harness.files import read_json, write_json
 from harness.launching import restarts
+from harness.launching.frozen_code import (
+    Submission,
+    code_folder,
+    python_path,
+    read_submission,
+    require_sound,
+    write_submission,
+)
 from harness.leases import Lease, LeaseLost, acquire, is_held
-from harness.runs import RunPaths, State, last_attempt, next_attempt, read_spec, read_state, settle, write_state
+from harness.runs import (
+    STARTING,
+    RunPaths,
+    State,
+    last_attempt,
+    next_attempt,
+    read_spec,
+    read_state,
+    settle,
+    write_state,
+)
 
 POLL_SECONDS = 1.0
 
@@ -65,9 +85,10 @@ class Job:
     attempts: int  # the run had when it was queued
 
 
-def enqueue(home: Home, paths: RunPaths, *, minutes: int, gpus: int) -> None:
+def enqueue(home: Home, paths: RunPaths, submission: Submission, *, minutes: int, gpus: int) -> None:
     """Queue a run, whatever job it had."""
     paths.job.unlink(missing_ok=True)
+    write_submission(paths, submission)
     write_state(paths, State.QUEUED, attempt=read_state(paths).attempt)
     name = f"{time.time_ns():020d}-{paths.folder.name[-40:]}.json"
     job = Job(folder=str(paths.folder.resolve()), minutes=minutes, gpus=gpus, attempts=last_attempt(paths))
@@ -79,22 +100,34 @@ def queued_folders(home: Home) -> set[str]:
     return {job.folder for job in map(_job, _waiting(home)) if job}
 
 
+def withdraw(home: Home, paths: RunPaths) -> bool:
+    """Take a run out of the queue; whether it was there."""
+    folder = str(paths.folder.resolve())
+    entries = [entry for entry in _waiting(home) if (job := _job(entry)) and job.folder == folder]
+    for entry in entries:
+        entry.unlink(missing_ok=True)
+    return bool(entries)
+
+
 def lives(home: Home) -> bool:
     """Whether there is a supervisor."""
     return is_held(home.lease)
 
 
-def start_detached(home: Home, *, jobs: int, threads: int, tracking_uri: str) -> None:
-    """Start a supervisor in a session of its own. Where one lives already, the new one leaves at once."""
+def start_detached(home: Home, *, code: Path, jobs: int, threads: int, tracking_uri: str) -> None:
+    """Start a supervisor, which runs a copy of the code, in a session of its own.
+
+    Where one lives already, the new one leaves at once.
+    """
     home.folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "harness.launching.supervisor", str(home.run_root), str(jobs), tracking_uri]
+    command = [sys.executable, "-P", "-m", "harness.launching.supervisor", str(home.run_root), str(jobs), tracking_uri]
     with home.log.open("ab") as log:
         subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": python_path(code)},
             start_new_session=True,
         )
 
@@ -162,13 +195,27 @@ def _take(entry: Path, home: Home, tracking_uri: str) -> None:
     paths = RunPaths(Path(asked.folder))
     try:
         if last_attempt(paths) > asked.attempts and (why := restarts.stuck(paths)):
-            raise UserError(why)
+            raise UserError(why, failure=Failure.UNKNOWN)
         if read_state(paths).state == State.QUEUED:
             _start(asked, paths, _free_gpus(home, asked.gpus), tracking_uri)
     except Exception as error:
         _say(f"{paths.folder.name}: cannot be started: {error}")
-        write_state(paths, State.FAILED, attempt=read_state(paths).attempt, reason=f"cannot be started: {error}")
+        kind = error.failure if isinstance(error, UserError) else Failure.BUG
+        reason = f"cannot be started: {error}"
+        write_state(paths, State.FAILED, attempt=read_state(paths).attempt, reason=reason, kind=kind)
     entry.unlink(missing_ok=True)
+
+
+def _python(paths: RunPaths) -> str:
+    """The Python for a run, as words of a shell: one that runs the copy of the code that the run works with.
+
+    Raises UserError where that copy is not sound.
+    """
+    submission, run_root = read_submission(paths), paths.folder.parent.parent
+    assert submission is not None
+    require_sound(run_root, [submission.code])
+    path = python_path(code_folder(run_root, submission.code))
+    return shlex.join(["env", f"PYTHONPATH={path}", sys.executable, "-P"])
 
 
 def _start(asked: Job, paths: RunPaths, gpus: list[int], tracking_uri: str) -> None:
@@ -177,9 +224,10 @@ def _start(asked: Job, paths: RunPaths, gpus: list[int], tracking_uri: str) -> N
 
     from harness.launching.job import run_attempt
 
+    python = _python(paths)
     attempt = next_attempt(paths)
     write_json(_gpu_file(paths, attempt), gpus)
-    executor = submitit.LocalExecutor(folder=paths.attempt(attempt) / "submitit")
+    executor = submitit.LocalExecutor(folder=paths.attempt(attempt) / "submitit", python=python)
     executor.update_parameters(
         timeout_min=asked.minutes,
         tasks_per_node=max(1, len(gpus)),
@@ -188,7 +236,7 @@ def _start(asked: Job, paths: RunPaths, gpus: list[int], tracking_uri: str) -> N
         stderr_to_stdout=True,
     )
     job = executor.submit(run_attempt, paths.folder, tracking_uri, attempt=attempt)
-    write_state(paths, State.RUNNING, attempt=attempt, progress="starting", pid=int(job.job_id))
+    write_state(paths, State.RUNNING, attempt=attempt, progress=STARTING, pid=int(job.job_id))
     _say(f"{read_spec(paths).name}: attempt {attempt} is process {job.job_id}")
 
 

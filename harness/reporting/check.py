@@ -6,8 +6,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from harness.matrix import Experiment
-from harness.reporting import plots
-from harness.reporting.page import PLOTS, RECORDS, read_page, render
+from harness.reporting.page import RECORDS, left_over, render
 from harness.reporting.records import Record, Snapshot, from_tracking, ordered, read_snapshot, relative_to
 
 
@@ -30,17 +29,15 @@ def check_report(experiment: Experiment, output: Path, *, uri: str | None = None
 
 
 def _differences(experiment: Experiment, snapshot: Snapshot, output: Path) -> Iterator[str]:
-    rebuilt = render(experiment, snapshot, read_page(output))
-    same_library = snapshot.matplotlib == plots.version()
+    rebuilt = render(experiment, snapshot, output)
     for name, text in rebuilt.items():
         path = output / name
         if not path.is_file():
             yield f"{path}: missing"
-        elif same_library or not name.startswith(PLOTS):
+        else:
             yield from _first_difference(path, path.read_bytes().decode(errors="replace"), text)
-    for path in sorted((output / PLOTS).glob("*.svg")):
-        if f"{PLOTS}/{path.name}" not in rebuilt:
-            yield f"{path}: not a plot of these records"
+    for path in left_over(rebuilt, output):
+        yield f"{path}: not of these records"
     if snapshot.picture and not (output / snapshot.picture).is_file():
         yield f"{output / snapshot.picture}: missing"
 

@@ -5,7 +5,7 @@ import string
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from harness.reporting.tables import Link, ResultTable, TableCell
+from harness.reporting.tables import Link, ResultTable, TableCell, TableRow
 
 
 def escape(text: str) -> str:
@@ -29,18 +29,29 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def result_table(shown: ResultTable) -> list[str]:
-    """The lines of a table of results, with its footnotes, a letter each, under it."""
-    letters: dict[str, str] = {}
+def letters(shown: ResultTable) -> dict[str, str]:
+    """The table's footnotes, each with its letter, in the order in which the rows have them."""
+    found: dict[str, str] = {}
     for row in shown.rows:
         for mark in row.marks:
-            letters.setdefault(mark, _letter(len(letters)))
+            found.setdefault(mark, _letter(len(found)))
+    return found
+
+
+def noted(row: TableRow, footnotes: dict[str, str]) -> str:
+    """The letters of a row's marks, such as "a, c"."""
+    return ", ".join(letter for mark, letter in footnotes.items() if mark in row.marks)
+
+
+def result_table(shown: ResultTable) -> list[str]:
+    """The lines of a table of results, with its footnotes, a letter each, under it."""
+    footnotes = letters(shown)
     rows = []
     for row in shown.rows:
         first, *rest = (_cell(cell) for cell in row.cells)
-        noted = ", ".join(letters[mark] for mark in sorted(row.marks, key=list(letters).index))
-        rows.append([f"{first} <sup>{noted}</sup>" if noted else first, *rest])
-    notes = [f"<sup>{letter}</sup> {escape(mark)}<br>" for mark, letter in letters.items()]
+        beside = noted(row, footnotes)
+        rows.append([f"{first} <sup>{beside}</sup>" if beside else first, *rest])
+    notes = [f"<sup>{letter}</sup> {escape(mark)}<br>" for mark, letter in footnotes.items()]
     if notes:
         notes = ["", *notes[:-1], notes[-1].removesuffix("<br>")]
     return [*table([escape(column) for column in shown.columns], rows), *notes]

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from harness.matrix import PlannedCell
+from harness.provenance import several_codes
 from harness.recipe import diff
 from harness.reporting.records import Record
 from harness.reporting.rows import Row
@@ -12,14 +13,24 @@ from harness.runs import Origin
 
 def marks(row: Row) -> list[str]:
     """All that keeps a row from standing for its cell; empty for a full result on a GPU."""
-    found = []
-    if row.planned.suffix:
-        found.append(f"{row.planned.suffix}, not the cell's own recipe: {_overrides(row.planned)}")
-    if row.planned.shortening:
-        found.append(f"shortened, not a full result: {row.planned.shortening.describe()}")
+    found = _cell_marks(row.planned)
     for text, seeds in _by_text(row).items():
         everywhere = len(seeds) == len(row.runs)
         found.append(text if everywhere else f"seed {', '.join(map(str, seeds))}: {text}")
+    return found
+
+
+def run_marks(planned: PlannedCell, record: Record) -> list[str]:
+    """All that keeps a single run from standing for its cell."""
+    return [*_cell_marks(planned), *_run_marks(record)]
+
+
+def _cell_marks(planned: PlannedCell) -> list[str]:
+    found = []
+    if planned.suffix:
+        found.append(f"{planned.suffix}, not the cell's own recipe: {_overrides(planned)}")
+    if planned.shortening:
+        found.append(f"shortened, not a full result: {planned.shortening.describe()}")
     return found
 
 
@@ -48,6 +59,8 @@ def _run_marks(record: Record | None) -> Iterable[str]:
     if record is None:
         yield "no run is recorded yet"
         return
+    if len(record.codes) > 1:
+        yield several_codes(record.codes)
     if not record.finished:
         yield _state(record)
         return

@@ -1,27 +1,42 @@
-"""A report: the page (README.md), records.json, manifest.json and plots, all made of records and the matrix file."""
+"""A report: README.md, index.html, its tables as CSV, records.json, manifest.json, model-index.yml and plots.
+
+All is made of records and the matrix file.
+"""
 
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path, PurePath
 
 from harness.errors import UserError
 from harness.files import replacing, write_text
+from harness.imported import published_curve
 from harness.matrix import Experiment
-from harness.reporting import plots
-from harness.reporting.comparison import comparison_tables
-from harness.reporting.manifest import manifest_json
+from harness.reporting.comparison import MEASURED, checkpoint_tables, measured_table
+from harness.reporting.figures import PLOTS, Figures, figures
+from harness.reporting.figures import files as figure_files
+from harness.reporting.html_page import index_html
+from harness.reporting.learning import check_choice
+from harness.reporting.manifest import MANIFEST, manifest
+from harness.reporting.manifest import to_json as manifest_json
 from harness.reporting.markdown import escape, result_table, table
+from harness.reporting.model_index import INDEX, model_index, models
+from harness.reporting.pictures import read_pictures, shrink_pictures
 from harness.reporting.protocol import protocol
-from harness.reporting.records import Record, Snapshot, ordered, relative_to, to_json
+from harness.reporting.records import EpochAP, Record, Snapshot, ordered, relative_to, to_json
 from harness.reporting.rows import OtherRun, Row, match
+from harness.reporting.sheets import SHEETS, sheets
+from harness.reporting.site import SITE, Site
 from harness.reporting.tables import ResultTable, result_tables
 from harness.runs import Origin
 from harness.wording import percent
 
-PAGE, RECORDS, MANIFEST, PLOTS = "README.md", "records.json", "manifest.json", "plots"
+PAGE, RECORDS = "README.md", "records.json"
+GENERATED = {PLOTS: "*.svg", SHEETS: "*.csv"}
+"""Folders of a report that hold nothing else than what it generates."""
 BEGIN = "<!-- harness report: begin; what stands between these two markers is generated -->"
 END = "<!-- harness report: end -->"
 
@@ -33,7 +48,10 @@ class ReportPaths:
     page: Path
     records: Path
     manifest: Path
+    index: Path
+    site: Path
     plots: tuple[Path, ...]
+    sheets: tuple[Path, ...]
     picture: Path | None
 
 
@@ -44,37 +62,59 @@ def write_report(
     *,
     run_root: Path | None = None,
     picture: Path | None = None,
+    server: str | None = None,
+    curves: Sequence[str] = (),
 ) -> ReportPaths:
     """Write the report of an experiment into the folder `output`; the same records give the same bytes.
 
     run_root: the folder of the runs; paths below it are written relative to it, and it relative to `output`. picture:
-    a sample prediction, copied into `output`. Text of an existing README.md outside the generated markers is kept.
-    Raises UserError where those markers are broken or rows of a table cannot be told apart.
+    a sample prediction, copied into `output`. server: the address of MLflow's pages. curves: names or patterns of the
+    cells whose learning curves are drawn. Text of an existing README.md outside the generated markers is kept.
+    Raises UserError where those markers are broken, rows of a table cannot be told apart, or `curves` fit no cell.
     """
     snapshot = Snapshot(
         experiment=experiment.name,
         matrix=_shown(experiment.path) + (" --published-checkpoints" if _tests(experiment) else ""),
         run_root=_relative(run_root, output) if run_root else None,
         picture=f"sample{picture.suffix}" if picture else None,
-        matplotlib=plots.version(),
+        server=server,
+        curves=tuple(curves),
+        published=_published_curves(experiment, run_root) if run_root else {},
         records=ordered(relative_to(records, run_root) if run_root else records),
     )
-    files = render(experiment, snapshot, read_page(output))
+    rows, _ = match(experiment, snapshot.records)
+    check_choice(rows, curves)
+    if run_root:
+        shrink_pictures(rows, run_root, output)
+    files = render(experiment, snapshot, output)
     if picture and snapshot.picture:
         with replacing(output / snapshot.picture) as temporary:
             shutil.copyfile(picture, temporary)
-    for name in sorted(files, key=lambda name: name == PAGE):  # the page last, when all that it shows is there
-        write_text(output / name, files[name])
-    drawn = tuple(output / name for name in files if name.startswith(PLOTS))
-    for old in set((output / PLOTS).glob("*.svg")) - set(drawn):
-        old.unlink()
+    write_files(files, output)
     return ReportPaths(
         page=output / PAGE,
         records=output / RECORDS,
         manifest=output / MANIFEST,
-        plots=drawn,
+        index=output / INDEX,
+        site=output / SITE,
+        plots=tuple(output / name for name in files if name.startswith(f"{PLOTS}/")),
+        sheets=tuple(output / name for name in files if name.startswith(f"{SHEETS}/")),
         picture=output / snapshot.picture if snapshot.picture else None,
     )
+
+
+def write_files(files: Mapping[str, str], output: Path) -> None:
+    """Write the files of a report, by their paths in its folder, and remove what an earlier one generated besides."""
+    for name in sorted(files, key=lambda name: name == PAGE):  # the page last, when all that it shows is there
+        write_text(output / name, files[name])
+    for path in left_over(files, output):
+        path.unlink()
+
+
+def left_over(files: Iterable[str], output: Path) -> list[Path]:
+    """What lies in the folders of generated files and is none of `files`."""
+    found = {path for folder, pattern in GENERATED.items() for path in (output / folder).glob(pattern)}
+    return sorted(found - {output / name for name in files})
 
 
 def _shown(path: Path) -> str:
@@ -93,21 +133,36 @@ def read_page(output: Path) -> str:
     return path.read_bytes().decode() if path.exists() else ""
 
 
-def render(experiment: Experiment, snapshot: Snapshot, page: str) -> dict[str, str]:
-    """Every generated file of the report by its path in the report's folder. page: the README.md as it is."""
+def _published_curves(experiment: Experiment, run_root: Path) -> dict[str, tuple[EpochAP, ...]]:
+    """Of each full cell the imported published curve, where there is one."""
+    found = {planned.name: published_curve(run_root, planned.name) for planned in experiment.cells if planned.full}
+    return {name: tuple(starmap(_validation, sorted(curve.items()))) for name, curve in found.items() if curve}
+
+
+def _validation(epoch: int, values: Mapping[str, float]) -> EpochAP:
+    return EpochAP(epoch=epoch, bbox_mAP=values.get("bbox_mAP"), segm_mAP=values.get("segm_mAP"))
+
+
+def render(experiment: Experiment, snapshot: Snapshot, output: Path) -> dict[str, str]:
+    """Every generated file of the report by its path in the report's folder, from the README.md and the small pictures
+
+    that lie there.
+    """
     rows, others = match(experiment, snapshot.records)
-    tables = (
-        comparison_tables(experiment, rows)
-        if _tests(experiment)
-        else result_tables(experiment, rows, snapshot.run_root)
-    )
-    drawn = _plots(rows, [] if _tests(experiment) else tables)
-    text = _page(experiment, snapshot, rows, others, tables, drawn)
+    tested = _tests(experiment)
+    tables = checkpoint_tables(experiment, rows) if tested else result_tables(experiment, rows, snapshot.run_root)
+    beside = None if tested else measured_table(rows)
+    drawn = figures(rows, [] if tested else tables, published=snapshot.published, chosen=snapshot.curves)
+    shown = [*tables, *([beside] if beside else [])]
+    site = _site(snapshot, experiment, rows, others, shown, drawn, output)
     return {
-        PAGE: splice(page, text),
+        PAGE: splice(read_page(output), _page(site, snapshot, others, drawn)),
         RECORDS: to_json(snapshot),
-        MANIFEST: manifest_json(experiment.name, rows, snapshot.run_root),
-        **{f"{PLOTS}/{name}": svg for name, (_, svg) in drawn.items()},
+        MANIFEST: manifest_json(manifest(experiment.name, rows, snapshot.run_root)),
+        INDEX: model_index(*models(rows), snapshot.run_root),
+        **sheets(shown),
+        **figure_files(drawn),
+        SITE: index_html(site),
     }
 
 
@@ -132,49 +187,57 @@ def splice(page: str, generated: str) -> str:
     return f"{before}{block}{after}"
 
 
-Drawn = dict[str, tuple[str, str]]
-"""File name -> (title, SVG)."""
-
-
-def _plots(rows: Sequence[Row], tables: Sequence[ResultTable]) -> Drawn:
-    by_name = {row.planned.name: row for row in rows}
-    found: dict[str, tuple[str, str | None]] = {
-        "tradeoff.svg": ("Box AP against speed", plots.tradeoff(rows)),
-    }
-    for number, shown in enumerate(tables, start=1):
-        svg = plots.learning_curves([by_name[row.name] for row in shown.rows])
-        found[f"curves-{number}.svg"] = (f"Validation AP by epoch: {shown.title}", svg)
-    return {name: (title, svg) for name, (title, svg) in found.items() if svg}
-
-
-def _page(
-    experiment: Experiment,
+def _site(
     snapshot: Snapshot,
+    experiment: Experiment,
     rows: Sequence[Row],
     others: Sequence[OtherRun],
     tables: Sequence[ResultTable],
-    drawn: Drawn,
-) -> str:
+    drawn: Figures,
+    output: Path,
+) -> Site:
+    facts = protocol(rows, tested=_tests(experiment), beside=any(shown.title == MEASURED for shown in tables))
+    beside = [f"{', '.join(_other(other)[:-1])}: {other.why}" for other in others]
+    return Site(
+        title=experiment.name,
+        paragraphs=[text for text in (experiment.description.strip(), _progress(rows)) if text],
+        tables=tables,
+        rows=rows,
+        plots=list(drawn.values()),
+        notes=[(PROTOCOL, facts), *([(OTHERS, beside)] if beside else [])],
+        pictures=read_pictures(rows, output),
+        published=snapshot.published,
+        run_root=snapshot.run_root,
+        server=snapshot.server,
+        command=snapshot.matrix,
+    )
+
+
+PROTOCOL, OTHERS = "How the numbers were measured", "Other runs"
+
+
+def _page(site: Site, snapshot: Snapshot, others: Sequence[OtherRun], drawn: Figures) -> str:
     """The generated part of the page."""
-    lines = [f"# {escape(experiment.name)}", "", *_paragraph(experiment.description), *_paragraph(_progress(rows))]
-    for shown in tables:
+    lines = [f"# {escape(site.title)}", ""]
+    for paragraph in site.paragraphs:
+        lines += [paragraph, ""]
+    for shown in site.tables:
         lines += [f"## {escape(shown.title)}", "", *result_table(shown), ""]
-    if drawn:
-        lines += ["## Plots", ""]
-        for name, (title, _) in drawn.items():
-            lines += [f"![{escape(title)}]({PLOTS}/{name})", ""]
+    lines += shown_figures(drawn)
     if snapshot.picture:
         lines += ["## Sample prediction", "", f"![Predicted boxes and masks]({snapshot.picture})", ""]
-    lines += ["## How the numbers were measured", "", *protocol(rows, tested=_tests(experiment)), ""]
+    lines += [f"## {PROTOCOL}", "", *(f"- {escape(fact)}" for fact in dict(site.notes)[PROTOCOL]), ""]
     if others:
         columns = ("Run", "Seed", "State", "box AP", "mask AP", "Key", "Why it is in no table")
-        lines += ["## Other runs", "", *table(columns, [_other(other) for other in others]), ""]
+        lines += [f"## {OTHERS}", "", *table(columns, [list(map(escape, _other(other))) for other in others]), ""]
     lines += ["## Files", "", *_files(snapshot)]
     return "\n".join(lines) + "\n"
 
 
-def _paragraph(text: str) -> list[str]:
-    return [text.strip(), ""] if text.strip() else []
+def shown_figures(drawn: Figures) -> list[str]:
+    """The plots in markdown, under a heading where there are any."""
+    lines = [f"![{escape(title)}]({name})" for name, (title, _) in drawn.items()]
+    return ["## Plots", "", *(text for line in lines for text in (line, ""))] if lines else []
 
 
 def _progress(rows: Sequence[Row]) -> str:
@@ -187,7 +250,7 @@ def _progress(rows: Sequence[Row]) -> str:
 def _other(other: OtherRun) -> list[str]:
     run = other.record
     scores = [percent(run.metrics.get(f"{kind}_mAP") if run.finished else None) for kind in ("bbox", "segm")]
-    return [escape(text) for text in (run.name, str(run.seed), run.state.lower(), *scores, run.key, other.why)]
+    return [run.name, str(run.seed), run.state.lower(), *scores, run.key, other.why]
 
 
 def _files(snapshot: Snapshot) -> list[str]:
@@ -195,8 +258,11 @@ def _files(snapshot: Snapshot) -> list[str]:
         f" Their paths, there and in the links above, start from `{snapshot.run_root}`." if snapshot.run_root else ""
     )
     return [
+        f"[{SITE}]({SITE}) is this page to sort and filter, with the recipe, the curves and pictures of every cell. "
         f"[{MANIFEST}]({MANIFEST}) lists checkpoint, log, config and detections of every run in the tables, with size "
-        f"and sha256.{where} [{RECORDS}]({RECORDS}) holds all that this page was made of.",
+        f"and sha256 (`harness manifest verify {snapshot.matrix}`).{where} [{SHEETS}/]({SHEETS}) holds the tables as "
+        f"CSV, [{INDEX}]({INDEX}) the full results in the form of model zoos, [{RECORDS}]({RECORDS}) all that this "
+        "page was made of.",
         "",
         f"Generated by `harness report {snapshot.matrix}`; `harness report {snapshot.matrix} --check` verifies it.",
     ]

@@ -1,161 +1,186 @@
-"""The plots of a report as SVG: accuracy against speed, and learning curves. The same records give the same bytes."""
+"""The plots of a report as SVG: AP against its costs, learning curves, what each axis buys."""
 
-import io
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
 
-from harness.reporting.marks import marks
-from harness.reporting.records import HISTORY, Record
-from harness.reporting.rows import Row
-from harness.reporting.tables import percentages
+from harness.intervals import LEVEL, PRIOR
+from harness.reporting import svg
+from harness.reporting.axis_effects import METRICS, Effect
+from harness.reporting.learning import Curve
+from harness.reporting.pareto import Cost, Point, front, short
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-STYLE: dict[str, Any] = {
-    "svg.hashsalt": "harness",
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.formatter.use_locale": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "grid.linewidth": 0.6,
-}
-COLOURS = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee", "#1b1b1b")
-"""Paul Tol's "bright", kind to colour blindness."""
-DASHES = ("-", "--", ":", "-.")
-
-Point = tuple[float, float, str]
-"""Frames a second, box AP in percent, label."""
+WIDTH = 860.0
+NUMBERED = 24
+"""Points of a panel that all have a number; of more, those on the front alone."""
+STARRED = "* has a mark in the table: no full result"
 
 
-def version() -> str:
-    """Of the library that draws: other versions may draw the same plot with other bytes."""
-    import matplotlib
-
-    return str(matplotlib.__version__)
-
-
-def label(row: Row) -> str:
-    """The name without what all names share, such as r50_caffe_fpn_1x+demo, and a star where the row has marks."""
-    name = row.planned.cell.name.removeprefix("mask_rcnn_").removesuffix("_coco")
-    return name + row.planned.suffix + (" *" if marks(row) else "")
-
-
-def tradeoff(rows: Iterable[Row]) -> str | None:
-    """Box AP against frames a second with the Pareto front, a panel for each device; None where nothing was timed."""
-    by_device = _points(rows)
-    if not by_device:
-        return None
-    heights = [_height(len(points)) for _, points in sorted(by_device.items())]
-    with _drawing(7.5, sum(heights)) as figure:
-        panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
-        for panel, device in zip(panels, sorted(by_device), strict=True):
-            _draw_tradeoff(panel, device, by_device[device])
-        return _svg(figure)
+def tradeoff(points: Mapping[str, Sequence[Point]], cost: Cost) -> str:
+    """Box AP against a cost with the Pareto front: a panel for each kind of hardware, as pareto.points gives them."""
+    parts: list[str] = []
+    top = 40.0
+    for place, found in points.items():
+        entries, best = _tradeoff_legend(found, cost), front(found, cost)
+        height = max(240.0, svg.LINE * len(entries) - 20)
+        x, y = svg.span([point.cost for point in found]), svg.span([point.precision for point in found])
+        panel = svg.Panel(
+            left=60, top=top, width=450, height=height, x=(max(0.0, x[0]), x[1]), y=(max(0.0, y[0]), y[1])
+        )
+        parts += svg.frame(panel, title=f"{cost.title}, on {place}", x_label=cost.label, y_label="box AP (%)")
+        parts.append(svg.polyline([panel.at(point.cost, point.precision) for point in best], "line quiet"))
+        parts += _points(panel, found, best)
+        parts += svg.legend(540, top + 16, entries)
+        top += height + 80
+    return svg.chart(WIDTH, top - 30, cost.title, parts)
 
 
-def _points(rows: Iterable[Row]) -> dict[str, list[Point]]:
-    """The timed rows of each device; a row whose seeds ran on several devices is in none."""
-    found: dict[str, list[Point]] = {}
-    for row in rows:
-        precision, speeds = percentages(row, "bbox_mAP"), [run.fps for run in row.finished if run.fps is not None]
-        devices = {run.hardware.device for run in row.finished if run.hardware}
-        if precision and speeds and len(devices) == 1:
-            point = (sum(speeds) / len(speeds), sum(precision) / len(precision), label(row))
-            found.setdefault(devices.pop(), []).append(point)
-    return found
+def _numbered(found: Sequence[Point], best: Sequence[Point]) -> dict[Point, int]:
+    """Number -> the points that have one."""
+    shown = found if len(found) <= NUMBERED else best
+    return {point: number for number, point in enumerate(shown, start=1)}
 
 
-def pareto(points: Iterable[Point]) -> list[Point]:
-    """The points that no other one beats in speed and in AP at once, fastest first."""
-    front: list[Point] = []
-    for point in sorted(points, key=lambda point: (-point[0], -point[1], point[2])):
-        if not front or point[1] > front[-1][1]:
-            front.append(point)
-    return front
+def _tradeoff_legend(found: Sequence[Point], cost: Cost) -> list[tuple[str, str]]:
+    best = front(found, cost)
+    entries = [
+        (_symbol(point, 0, 0, on_front=point in best), f"{number}  {point.label}")
+        for point, number in _numbered(found, best).items()
+    ]
+    entries.append((svg.rule(-8, 0, 8, 0, "line quiet"), "Pareto front"))
+    if any(point.published for point in found):
+        entries.append((svg.marker("circle", 0, 0, "hollow quiet"), "hollow: as published, not measured here"))
+    if any(point.marked for point in found):
+        entries.append((svg.marker("diamond", 0, 0, "full quiet", size=4), STARRED))
+    return entries
 
 
-def _draw_tradeoff(panel: "Axes", device: str, points: list[Point]) -> None:
-    front = pareto(points)
-    panel.plot([p[0] for p in front], [p[1] for p in front], "-", color="#bbbbbb", zorder=1, label="Pareto front")
-    for number, (fps, precision, name) in enumerate(points, start=1):
-        colour = COLOURS[0] if (fps, precision, name) in front else "#999999"
-        panel.plot([fps], [precision], "o", color=colour, markersize=6, label=f"{number}  {name}")
-        panel.annotate(str(number), (fps, precision), xytext=(5, 4), textcoords="offset points")
-    panel.set_title(f"on {device}", loc="left", fontsize=10)
-    panel.set_xlabel("inference, images a second (batch 1)")
-    panel.set_ylabel("box AP (%)")
-    panel.margins(0.12)
-    _legend(panel)
+def _symbol(point: Point, x: float, y: float, *, on_front: bool) -> str:
+    kind = f"{'hollow' if point.published else 'full'} {'s0' if on_front else 'quiet'}"
+    return svg.marker("diamond" if point.marked else "circle", x, y, kind, tip=_tip(point))
 
 
-def learning_curves(rows: Sequence[Row]) -> str | None:
-    """Validation AP by epoch, a line for each run (the seeds of a row share a colour); None where there is no epoch."""
-    drawn = [(row, run) for row in rows for _, run in row.runs if run and run.history]
-    if not drawn:
-        return None
-    first = {row.planned.name: run for row, run in reversed(drawn)}  # of a row, the run that the legend shows
-    names = list(dict.fromkeys(row.planned.name for row, _ in drawn))
-    with _drawing(10.5, _height(len(names))) as figure:
-        panels = figure.subplots(1, 2, sharex=True)
-        for panel, title, field in zip(panels, ("box AP (%)", "mask AP (%)"), HISTORY, strict=True):
-            for row, run in drawn:
-                name = row.planned.name
-                _draw_curve(panel, run, field, names.index(name), label(row) if run is first[name] else "")
-            panel.set_title(title, loc="left", fontsize=10)
-            panel.set_xlabel("epoch")
-            panel.xaxis.get_major_locator().set_params(integer=True)
-            panel.set_ylim(bottom=0)
-        _legend(panels[1])
-        return _svg(figure)
+def _tip(point: Point) -> str:
+    return f"{point.label}: box AP {point.precision:.1f} at {point.cost:.3g}"
 
 
-def _draw_curve(panel: "Axes", run: Record, field: str, index: int, name: str) -> None:
-    values = ((point.epoch, getattr(point, field)) for point in run.history)
-    points = [(epoch, 100 * value) for epoch, value in values if value is not None and value >= 0]
-    panel.plot(
-        [epoch for epoch, _ in points],
-        [value for _, value in points],
-        marker="o",
-        markersize=3,
-        linewidth=1.4,
-        color=COLOURS[index % len(COLOURS)],
-        linestyle=DASHES[index // len(COLOURS) % len(DASHES)],
-        label=name or "_",  # matplotlib keeps a leading underscore out of the legend
-    )
+def _points(panel: svg.Panel, found: Sequence[Point], best: Sequence[Point]) -> list[str]:
+    """The markers, and numbers beside them where they cover nothing else."""
+    places = {point: panel.at(point.cost, point.precision) for point in found}
+    parts = [_symbol(point, *places[point], on_front=point in best) for point in found]
+    taken = list(places.values())
+    for point, number in _numbered(found, best).items():
+        x, y = places[point]
+        around = [(x + dx, y + dy) for dx, dy in ((11, -8), (-11, -8), (11, 9), (-11, 9), (0, -13), (0, 14), (17, 0))]
+        spot = next((spot for spot in around if all(_apart(spot, other) for other in taken)), around[0])
+        taken.append(spot)
+        parts.append(svg.text(spot[0], spot[1] + 4, str(number), kind="note middle"))
+    return parts
 
 
-def _height(entries: int) -> float:
-    """Inches that a panel and the legend beside it need."""
-    return max(3.8, 0.2 * entries + 1.0)
+def _apart(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return abs(one[0] - other[0]) > 9 or abs(one[1] - other[1]) > 9
 
 
-def _legend(panel: "Axes") -> None:
-    labels = panel.get_legend_handles_labels()[1]
-    title = "* has a mark in the table" if any(text.endswith("*") for text in labels) else None
-    style: dict[str, Any] = {"fontsize": 8, "title_fontsize": 8, "alignment": "left", "frameon": False}
-    panel.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), title=title, **style)
+def learning_curves(curves: Sequence[Curve], note: str = "") -> str:
+    """Box and mask AP by epoch: a line for each run, a colour for each row; dashed and hollow, what was published.
+
+    note: a line under the legend.
+    """
+    parts: list[str] = []
+    last = max(point[0] for curve in curves for values in curve.values.values() for point in values)
+    for index, (metric, name) in enumerate(METRICS):
+        heights = [value for curve in curves for _, value in curve.values[metric]]
+        panel = svg.Panel(
+            left=60 + 420 * index, top=40, width=360, height=240,
+            x=(0, max(last, 1) * 1.03), y=(0, max(*heights, 1.0) * 1.08) if heights else (0, 1),
+        )  # fmt: skip
+        parts += svg.frame(panel, title=f"{name} (%)", x_label=EPOCHS, y_label="AP (%)", whole=True)
+        parts += [part for curve in curves for part in _curve(panel, curve, curve.values[metric])]
+    named = [curve for index, curve in enumerate(curves) if curve.label not in [c.label for c in curves[:index]]]
+    half = (len(named) + 1) // 2
+    for column, members in enumerate((named[:half], named[half:])):
+        parts += svg.legend(60 + 420 * column, 346, [(_sample(curve), curve.label) for curve in members])
+    notes = [STARRED] if any(curve.label.endswith("*") for curve in curves) else []
+    bottom = 346 + svg.LINE * half
+    parts += [
+        svg.text(60, bottom + 15 * row, line, kind="note") for row, line in enumerate([*notes, *filter(None, [note])])
+    ]
+    return svg.chart(WIDTH, bottom + 15 * (len(notes) + bool(note)), "Validation AP by epoch", parts)
 
 
-@contextmanager
-def _drawing(width: float, height: float) -> "Iterator[Figure]":
-    """An empty figure (inches) in a style that is free of the user's own settings."""
-    import matplotlib.style
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with matplotlib.style.context(["default", STYLE]):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasSVG(figure)
-        yield figure
+EPOCHS = "epochs x repeats of the data"
 
 
-def _svg(figure: "Figure") -> str:
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
+def _look(curve: Curve) -> tuple[str, str, str]:
+    """Its shape, and the classes of its markers and of its line."""
+    colour = f"s{curve.series % svg.SERIES}"
+    shape = svg.SHAPES[curve.series % len(svg.SHAPES)]
+    kinds = ("hollow", "line dashed") if curve.published else ("full", "line")
+    return shape, f"{kinds[0]} {colour}", f"{kinds[1]} {colour}"
+
+
+def _sample(curve: Curve) -> str:
+    shape, point, line = _look(curve)
+    return svg.rule(-10, 0, 10, 0, line) + svg.marker(shape, 0, 0, point, size=3.2)
+
+
+def _curve(panel: svg.Panel, curve: Curve, values: Sequence[tuple[float, float]]) -> list[str]:
+    shape, point, line = _look(curve)
+    places = [panel.at(*value) for value in values]
+    marked = places[:: -(len(places) // 9 + 1)]  # not so many that they hide the line, but the last
+    parts = [svg.polyline(places, line)] if len(places) > 1 else []
+    return [*parts, svg.markers(shape, marked, point, size=3.2)] if marked else parts
+
+
+def axis_effects(effects: Sequence[Effect]) -> str:
+    """Differences of AP between cells that differ in one axis: a dot a pair, their mean with its interval, how many."""
+    top, row = 40.0, 26.0
+    height = row * len(effects)
+    parts: list[str] = []
+    for index, (metric, name) in enumerate(METRICS):
+        panel = svg.Panel(
+            left=345 + 265 * index, top=top, width=175, height=height, x=_reach(effects, metric), y=(len(effects), 0)
+        )
+        parts += svg.frame(panel, title=f"{name}, difference", x_label="points of AP (%)")
+        zero, _ = panel.at(0, 0)
+        parts.append(svg.rule(zero, top, zero, top + height, "axis"))
+        for place, effect in enumerate(effects):
+            parts += _effect(panel, effect, metric, place + 0.5)
+    for place, effect in enumerate(effects):
+        parts.append(svg.text(20, top + row * (place + 0.5) + 4, f"{effect.name} ({_count(effect)})"))
+    notes = _effect_notes(effects)
+    bottom = top + height + 60
+    parts += [svg.text(20, bottom + 15 * line, note, kind="note") for line, note in enumerate(notes)]
+    return svg.chart(WIDTH, bottom + 15 * len(notes), "What each axis buys", parts)
+
+
+def _count(effect: Effect) -> str:
+    return f"{len(effect.pairs)} pair{'s' if len(effect.pairs) > 1 else ''}{' *' if effect.pairs[0].marked else ''}"
+
+
+def _effect_notes(effects: Sequence[Effect]) -> list[str]:
+    notes = [
+        "A circle: two cells that differ in this alone, later minus earlier. A diamond: the mean of these pairs, with "
+        f"the {LEVEL:.0%} interval",
+        "of what training them again may change: that of their seeds; with fewer than three, "
+        f"a standard deviation of {PRIOR} AP is assumed.",
+    ]
+    return [*notes, STARRED] if any(effect.pairs[0].marked for effect in effects) else notes
+
+
+def _reach(effects: Sequence[Effect], metric: str) -> tuple[float, float]:
+    ends = [bound for effect in effects for bound in (effect.intervals[metric].low, effect.intervals[metric].high)]
+    return svg.span([0.0, *ends, *(pair.difference(metric) for effect in effects for pair in effect.pairs)])
+
+
+def _effect(panel: svg.Panel, effect: Effect, metric: str, y: float) -> list[str]:
+    parts = []
+    for pair in effect.pairs:
+        tip = f"{short(pair.two)}: {pair.difference(metric):+.1f}"
+        place = panel.at(pair.difference(metric), y - 0.22)
+        parts.append(svg.marker("circle", *place, "hollow quiet", size=2.8, tip=tip))
+    interval = effect.intervals[metric]
+    (low, height), (high, _) = panel.at(interval.low, y + 0.12), panel.at(interval.high, y + 0.12)
+    parts += [svg.rule(low, height, high, height, "line s0")]
+    parts += [svg.rule(end, height - 4, end, height + 4, "line s0") for end in (low, high)]
+    parts.append(svg.marker("diamond", *panel.at(interval.difference, y + 0.12), "full s0", size=4))
+    return [*parts, svg.text(panel.left + panel.width + 10, height + 4, f"{round(interval.difference, 1) + 0.0:+.1f}")]

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from harness.reporting.markdown import escape
 from harness.reporting.records import Record
 from harness.reporting.rows import Row
 
@@ -11,30 +10,35 @@ TESTED = (
     'In the columns "published" stands what the published tables say, in "tested" what their file gave here, and under '
     '"difference" tested minus published. Published numbers are of the 5,000 images of COCO 2017 val.'
 )
-MEMORY = (
-    "Mem (GB) is the peak that training allocated on one device; in a column of another kind of hardware, the peak of "
-    "the process. "
+BESIDE = (
+    'Under "Measured and published", the difference is measured minus published; published memory and speed are of '
+    "V100 GPUs, and a difference of other GPUs is one of hardware, too. Published AP is of the 5,000 images of COCO "
+    "2017 val."
 )
-SPEED = "Inf time (fps) is images a second at batch 1, from the prepared image to its masks."
+MEMORY = "Mem (GB) is the peak that training allocated on one device, on a CPU the peak of the process. "
+SPEED = "Inf time (fps) is images a second at batch 1, from the prepared image to its masks. "
+DEVICES = "Columns that name no device are of V100 GPUs, as the published ones; others say on what."
 
 
-def protocol(rows: Sequence[Row], *, tested: bool = False) -> list[str]:
-    """Markdown list items: metric and protocol, data, hardware, code and versions.
+def protocol(rows: Sequence[Row], *, tested: bool = False, beside: bool = False) -> list[str]:
+    """Plain texts: metric and protocol, data, hardware, code and versions.
 
-    tested: the rows are of published checkpoints that were tested here, not trained.
+    tested: the rows are of published checkpoints that were tested here, not trained. beside: a table sets published
+    numbers beside them.
     """
     runs = [run for row in rows for run in row.finished]
     items = [
         *([TESTED] if tested else []),
+        *([BESIDE] if beside else []),
         _precision(runs),
         f"Test protocol: {_settings(rows)}.",
-        SPEED if tested else MEMORY + SPEED,
+        (SPEED if tested else MEMORY + SPEED) + DEVICES,
         '"-" means not measured. Of several seeds the table shows the mean, ± the sample standard deviation, and how '
-        "many runs they are; links lead to the first.",
+        "many finished runs they are; links lead to the first.",
     ]
     if runs:
         items += [f"{name}: {text}." for name, text in _facts(runs) if text]
-    return [f"- {item}" for item in items]
+    return items
 
 
 def _precision(runs: Sequence[Record]) -> str:
@@ -74,7 +78,7 @@ def _facts(runs: Sequence[Record]) -> list[tuple[str, str]]:
 
 def _distinct(values: Iterable[object]) -> str:
     """The distinct values, sorted; where there are several, each with how often it occurs."""
-    counts = Counter(escape(str(value)) for value in values if value not in (None, ""))
+    counts = Counter(str(value) for value in values if value not in (None, ""))
     if len(counts) == 1:
         return next(iter(counts))
     return ", ".join(f"{text} ({count} of {counts.total()})" for text, count in sorted(counts.items()))

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,17 +22,22 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 HISTORY = ("bbox_mAP", "segm_mAP")
+CURVES = ("val/epoch", *(f"val/{name}" for name in HISTORY))
+"""The metrics of which a record wants all values."""
 
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRecord:
-    """A file of a run: where it is (relative to the run root in a records.json), bytes, sha256."""
+    """A file of a run: where it is (a URL, or a path, relative to the run root in a records.json), bytes, sha256.
+
+    Of a published file the size is not known, and of its sha256 at most the first digits.
+    """
 
     path: str
-    size: int
-    sha256: str
+    size: int | None
+    sha256: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +91,7 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)
     commit: str = ""
     dirty: bool = False  # the code had changes that the commit lacks
+    codes: tuple[str, ...] = ()  # digests of the codes that trained it, in order; more than one: no full result
     evaluation_library: str = ""
     annotations: dict[str, str] = field(default_factory=dict)  # train, val: sha256
     files: dict[str, FileRecord] = field(default_factory=dict)  # checkpoint, log, config, detections
@@ -109,27 +116,25 @@ class Snapshot:
     matrix: str  # the matrix file, as the command to regenerate names it
     run_root: str | None  # folder of the runs, relative to the report's; the files' paths are relative to it
     picture: str | None  # a sample prediction beside the page
-    matplotlib: str  # version that drew the plots
+    server: str | None = None  # the address of MLflow's pages, where the store is a server
+    curves: tuple[str, ...] = ()  # cells, by name or pattern, whose learning curves were chosen
+    published: dict[str, tuple[EpochAP, ...]] = field(default_factory=dict)  # of a cell the imported published curve
     records: tuple[Record, ...]
 
 
-def from_tracking(uri: str, experiment: str) -> list[Record]:
+def from_tracking(uri: str, experiment: str, *, cache: Path | None = None) -> list[Record]:
     """The records of an experiment's runs in an MLflow store, with the files' paths as the runs gave them.
 
+    cache: a folder, which may be deleted, for what has been read, so that the next reading brings only what is new.
     Raises UserError where there is no such store or experiment.
     """
-    from harness.tracking import query
+    from harness.tracking.reading import read
 
-    return list(
-        ordered(
-            of_tracked(run, {name: query.history(uri, run.run_id, f"val/{name}") for name in ("epoch", *HISTORY)})
-            for run in query.runs(uri, experiment)
-        )
-    )
+    return list(ordered(map(of_tracked, read(uri, experiment, CURVES, cache=cache))))
 
 
-def of_tracked(run: "TrackedRun", history: Mapping[str, Sequence[tuple[int, float]]]) -> Record:
-    """The record of one MLflow run. history: (step, value) of the validations' epoch, bbox_mAP and segm_mAP."""
+def of_tracked(run: "TrackedRun") -> Record:
+    """The record of one MLflow run, read with its CURVES."""
     tags, metrics, result, recipe = run.tags, run.metrics, run.result or {}, _recipe(run.params)
     state = tags["harness.state"]
     return Record(
@@ -157,7 +162,7 @@ def of_tracked(run: "TrackedRun", history: Mapping[str, Sequence[tuple[int, floa
             for name, value in _below("val/", metrics).items()
             if name.startswith(("bbox_", "segm_")) and math.isfinite(value)
         },
-        history=_epochs(history),
+        history=_epochs(run.history),
         memory_gb=_finite(metrics.get("memory_gb")),
         memory_kind=result.get("memory_kind"),
         fps=_finite(metrics.get("fps")),
@@ -166,6 +171,7 @@ def of_tracked(run: "TrackedRun", history: Mapping[str, Sequence[tuple[int, floa
         versions=_below("harness.version.", tags),
         commit=tags.get("harness.git_commit", ""),
         dirty=tags.get("harness.git_dirty") == "true",
+        codes=tuple(filter(None, tags.get("harness.codes", "").split(","))),
         evaluation_library=result.get("evaluation_library", ""),
         annotations={p: tags[key] for p in ("train", "val") if (key := f"harness.{p}_digest") in tags},
         files={role: FileRecord(**file) for role, file in sorted((run.files or {}).items())},
@@ -178,10 +184,10 @@ def _below(prefix: str, values: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _epochs(history: Mapping[str, Sequence[tuple[int, float]]]) -> tuple[EpochAP, ...]:
-    values = {name: dict(points) for name, points in history.items()}
+    values = {name: dict(history.get(name, ())) for name in CURVES}
     return tuple(
-        EpochAP(epoch=int(epoch), **{name: _finite(values[name].get(step)) for name in HISTORY})
-        for step, epoch in sorted(values["epoch"].items())
+        EpochAP(epoch=int(epoch), **{name: _finite(values[f"val/{name}"].get(step)) for name in HISTORY})
+        for step, epoch in sorted(values["val/epoch"].items())
     )
 
 
@@ -199,7 +205,7 @@ def _finite(value: float | None) -> float | None:
 
 def _recipe(params: Mapping[str, str]) -> dict[str, Any]:
     """The executed recipe from MLflow's params, where texts stand as they are and other values as JSON."""
-    defaults = to_dict(Recipe())
+    defaults = _defaults()
     others = ("seed", "executed_precision")
     return {
         name: text if isinstance(defaults.get(name), str) else _parsed(text)
@@ -208,6 +214,12 @@ def _recipe(params: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+@lru_cache
+def _defaults() -> dict[str, Any]:
+    return to_dict(Recipe())
+
+
+@lru_cache(maxsize=4096)  # the runs of an experiment have most of their recipes in common
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
@@ -248,11 +260,19 @@ def read_snapshot(path: Path) -> Snapshot:
 
     Raises UserError where it is missing, broken, or written by a newer harness.
     """
+    return read_plain(path, Snapshot, "records")
+
+
+def read_plain(path: Path, kind: type[Value], what: str) -> Value:
+    """Read a JSON file of this schema that holds a `kind`, a dataclass; `what` names it in messages.
+
+    Raises UserError where it is missing, broken, or of another schema.
+    """
     plain = read_json(path)
     if not isinstance(plain, dict) or plain.get("schema") != SCHEMA:
-        raise UserError(f"{path}: not records of this harness (schema {SCHEMA} expected); run harness report anew")
+        raise UserError(f"{path}: not {what} of this harness (schema {SCHEMA} expected); run harness report anew")
     try:
-        return TypeAdapter(Snapshot).validate_python(plain)
+        return TypeAdapter(kind).validate_python(plain)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -263,7 +283,7 @@ def frame(records: Iterable[Record]) -> "pandas.DataFrame":
     """One row a run: what names it, its axes, its metrics (0..1), and the rest that is one value."""
     import pandas
 
-    nested = ("axes", "metrics", "hardware", "files", "history", "versions", "recipe", "annotations")
+    nested = ("codes", "axes", "metrics", "hardware", "files", "history", "versions", "recipe", "annotations")
     rows = []
     for record in ordered(records):
         plain = asdict(record)

@@ -1,9 +1,7 @@
 """The tables of an experiment: axis columns, what was measured, links. Plain data; markdown.py writes them."""
 
-import math
 import posixpath
-import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness import axes
@@ -11,10 +9,8 @@ from harness.cell import Cell
 from harness.errors import UserError
 from harness.matrix import Experiment, PlannedCell, Table
 from harness.reporting.marks import marks
+from harness.reporting.measures import ABSENT, Column, devices, measured_columns
 from harness.reporting.rows import Row
-
-ABSENT = "-"
-"""What stands for a number that was not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +19,11 @@ class Link:
 
     text: str
     target: str
+
+
+def target(path: str, run_root: str | None) -> str:
+    """The path of a run's file as the report links it; run_root: where paths start. A URL stays as it is."""
+    return path if "://" in path else posixpath.normpath(posixpath.join(run_root or "", path))
 
 
 TableCell = str | tuple[Link, ...]
@@ -84,8 +85,8 @@ def _label(axis: axes.Axis, cell: Cell) -> str:
     return axis.value(cell[axis.name]).label
 
 
-def axis_columns(cells: Sequence[PlannedCell]) -> list[tuple[str, list[str]]]:
-    """The axis columns of a table's cells: (column, its text for each cell).
+def axis_columns(cells: Sequence[PlannedCell]) -> list[Column]:
+    """The axis columns of a table's cells.
 
     Axes of one column write into it one after the other. A splitting axis has a column only where it varies, and a
     column without any text is left out. The overrides' suffix stands in the first column.
@@ -105,7 +106,7 @@ def axis_columns(cells: Sequence[PlannedCell]) -> list[tuple[str, list[str]]]:
 def _table(title: str, rows: list[Row], run_root: str | None) -> ResultTable:
     columns = axis_columns([row.planned for row in rows])
     _refuse_twins(title, rows, [tuple(column[index] for _, column in columns) for index in range(len(rows))])
-    columns += [(name, [text(row) for row in rows]) for name, text in _measures(rows)]
+    columns += measured_columns(rows)
     linked: list[tuple[str, list[TableCell]]] = [
         ("Config", [_links(row, run_root, {"config": "config"}) for row in rows]),
         ("Download", [_links(row, run_root, {"model": "checkpoint", "log": "log"}) for row in rows]),
@@ -133,84 +134,19 @@ def _refuse_twins(title: str, rows: list[Row], shown: list[tuple[str, ...]]) -> 
         first[texts] = row.planned.name
 
 
-Measure = tuple[str, Callable[[Row], str]]
-
-
-def _measures(rows: list[Row]) -> list[Measure]:
-    """Column and text of everything measured; memory and speed of other hardware in columns of their own."""
-    kinds = sorted({run.hardware.kind for row in rows for run in row.finished if run.hardware} - {"cuda"})
-    others: list[Measure] = [
-        measure
-        for kind in kinds
-        for measure in (
-            (f"Mem (GB) on {kind.upper()}", lambda row, kind=kind: _mean(_memory(row, kind))),
-            (f"Inf time (fps) on {kind.upper()}", lambda row, kind=kind: _mean(_fps(row, kind))),
-        )
-    ]
-    return [
-        ("Mem (GB)", lambda row: _mean(_memory(row, "cuda"))),
-        ("Inf time (fps)", lambda row: _mean(_fps(row, "cuda"))),
-        *((name, text) for name, text in others if any(text(row) != ABSENT for row in rows)),
-        ("box AP", lambda row: average_precision(row, "bbox_mAP")),
-        ("mask AP", lambda row: average_precision(row, "segm_mAP")),
-    ]
-
-
-def _memory(row: Row, kind: str) -> list[float]:
-    runs = [run for run in row.finished if run.hardware and run.hardware.kind == kind]
-    return [
-        run.memory_gb for run in runs if run.memory_gb is not None and (run.memory_kind == "cuda") == (kind == "cuda")
-    ]
-
-
-def _fps(row: Row, kind: str) -> list[float]:
-    return [run.fps for run in row.finished if run.fps is not None and run.hardware and run.hardware.kind == kind]
-
-
-def speed(row: Row) -> str:
-    """Frames a second on the kind of hardware that the row's runs have."""
-    return _mean([run.fps for run in row.finished if run.fps is not None])
-
-
-def _mean(values: list[float]) -> str:
-    """One decimal as published; below 1, two digits."""
-    mean = statistics.fmean(values) if values else None
-    if mean is None:
-        return ABSENT
-    return f"{mean:.1f}" if mean >= 1 else f"{mean:.2g}"
-
-
-def average_precision(row: Row, metric: str) -> str:
-    """A metric in percent; of several seeds the mean, the sample standard deviation and how many they are."""
-    values = percentages(row, metric)
-    if not values:
-        return ABSENT
-    if len(row.runs) == 1:
-        return f"{values[0]:.1f}"
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.1f}{spread} (n={len(values)})"
-
-
-def percentages(row: Row, metric: str) -> list[float]:
-    """The finished runs' values in percent; COCO's -1 (nothing of the kind in the data) is not a value."""
-    values = (record.metrics.get(metric, math.nan) for record in row.finished)
-    return [100 * value for value in values if value >= 0]
-
-
 def _links(row: Row, run_root: str | None, roles: dict[str, str]) -> TableCell:
     """Links to files of the row's first finished run."""
     files = row.finished[0].files if row.finished else {}
     links = tuple(
-        Link(text=text, target=posixpath.normpath(posixpath.join(run_root or "", files[role].path)))
-        for text, role in roles.items()
-        if role in files
+        Link(text=text, target=target(files[role].path, run_root)) for text, role in roles.items() if role in files
     )
     return links or ABSENT
 
 
 def _device_marks(rows: list[Row]) -> list[list[str]]:
-    """Where a table's runs come from several kinds of GPU, each row says which."""
-    devices = [{r.hardware.device for r in row.finished if r.hardware and r.hardware.kind == "cuda"} for row in rows]
-    if len(set().union(*devices)) < 2:
+    """Where devices of one short name are of several kinds, each row says which."""
+    found = [{r.hardware.device for r in row.finished if r.hardware and r.hardware.kind == "cuda"} for row in rows]
+    gpus = [name for name in devices(rows) if name != "CPU"]
+    if len(set().union(*found)) <= len(gpus):
         return [[] for _ in rows]
-    return [[f"on {device}" for device in sorted(found)] for found in devices]
+    return [[f"on {name}" for name in sorted(names)] for names in found]

@@ -6,12 +6,18 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from harness.provenance import trained_by
 from harness.recipe import to_dict
 from harness.runs import Origin, RunSpec, SplitSpec
 from harness.tracking.note import note, waiting
 from harness.tracking.snapshot import Snapshot
 
-COMMANDS = {Origin.TRAINED: "train", Origin.PUBLISHED: "submit --published-checkpoints", Origin.IMPORTED: "import"}
+COMMANDS = {
+    Origin.TRAINED: "train",
+    Origin.PUBLISHED: "submit --published-checkpoints",
+    Origin.PILOT: "submit --pilot",
+    Origin.IMPORTED: "import",
+}
 TAG_CHARACTERS = 5000
 PARAM_CHARACTERS = 6000
 DIGEST_CHARACTERS = 36
@@ -39,12 +45,12 @@ def _whole(value: str) -> str:
 def tags(seen: Snapshot) -> dict[str, str]:
     """What identifies the run, where it stands and what it ran on.
 
-    "git" and "versions" of the newest attempt's journal line hold until result.json tells them.
+    "code" and "versions" of the newest attempt's journal line hold until result.json tells them.
     """
     spec, state, result = seen.spec, seen.state, seen.result
-    known = {**seen.env, **(result or {})}
-    git = known.get("git") or {}
-    commit = {"mlflow.source.git.commit": git["commit"], "harness.git_commit": git["commit"]} if git else {}
+    known = {**seen.env, "code": seen.code, **(result or {})}
+    code, codes = known["code"] or {}, trained_by(seen.journal)
+    commit = code.get("commit")
     values = {
         **{f"axis.{name}": value for name, value in spec.axes.items()},
         "harness.schema": spec.schema,
@@ -56,13 +62,14 @@ def tags(seen: Snapshot) -> dict[str, str]:
         "harness.numerics": spec.numerics,
         "harness.published": spec.published,
         "harness.origin": spec.origin.value,
-        "harness.full": spec.full,
+        "harness.full": spec.full and len(codes) < 2,
         "harness.precision": spec.precision,
         "harness.recipe_precision": spec.recipe.precision,
         "harness.shortening": spec.shortening.describe(),
         **{f"harness.{part}_digest": split.digest for part, split in spec.splits.items()},
-        **commit,
-        **({"harness.git_dirty": git["dirty"]} if git else {}),
+        "harness.codes": ",".join(codes),
+        **({"mlflow.source.git.commit": commit, "harness.git_commit": commit} if commit else {}),
+        **({"harness.git_dirty": code["dirty"]} if code else {}),
         **{f"harness.version.{name}": value for name, value in (known.get("versions") or {}).items() if value},
         "harness.state": state.state.value,
         "harness.attempt": state.attempt,

@@ -29,6 +29,7 @@ def _title(spec: RunSpec) -> str:
     kind = {
         Origin.PUBLISHED: "the published checkpoint, tested here",
         Origin.IMPORTED: "an imported log, not trained here",
+        Origin.PILOT: "a pilot, to measure what a training takes",
     }.get(spec.origin, recipe)
     return f"**{spec.name}**, seed {spec.seed}, {kind}, {spec.precision}."
 

@@ -103,6 +103,13 @@ def result_points(result: Mapping[str, Any], timestamp: int) -> list[Point]:
     return [Point(name, finite(value), timestamp, step) for name, value in values.items() if value is not None]
 
 
+def benchmark_points(found: Mapping[str, Any]) -> list[Point]:
+    """What `harness benchmark` measured, as benchmark/NAME, on whatever machine: benchmark.json says which."""
+    values = {"memory_gb": found["memory_mb"] / 1024, **{name: found[name] for name in ("fps", "median_s", "p90_s")}}
+    timestamp = round(1000 * found["time"])
+    return [Point(f"benchmark/{name}", finite(value), timestamp, 0) for name, value in values.items()]
+
+
 def last_train_row(rows: Iterable[Mapping[str, Any]], step: int) -> Mapping[str, Any] | None:
     """The train row with the largest step up to `step`; of several of one step the first."""
     found = [row for row in rows if row.get("mode") == "train" and int(row["step"]) <= step]

@@ -1,6 +1,7 @@
 """Read what MLflow holds, as plain data."""
 
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.errors import UserError
@@ -21,6 +22,7 @@ class TrackedRun:
     metrics: dict[str, float]  # the value at the largest step
     start: float  # seconds since 1970
     end: float | None  # of a run that has ended
+    history: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # curves that were asked for, by step
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -54,19 +56,49 @@ def runs(uri: str, experiment: str) -> list[TrackedRun]:
 
     Raises UserError where there is no store, or no such experiment in it.
     """
+    store, experiment_id = find(uri, experiment)
+    return newest(search(store, experiment_id))
+
+
+def find(uri: str, experiment: str) -> tuple[Store, str]:
+    """The store, and the id of the experiment there.
+
+    Raises UserError where there is no store, or no such experiment in it.
+    """
     store = _existing(uri)
     with answering(uri):
         known = store.client.get_experiment_by_name(experiment)
-        found = pages(store.client.search_runs, [known.experiment_id], f"tags.`{ROLE}` = 'run'") if known else []
     if known is None:
         names = experiments(uri)
         raise UserError(
             f"tracking store {shown(store.uri)}: no experiment {experiment!r}{did_you_mean(experiment, names)}"
             f"; it holds {', '.join(names) or 'none yet'}"
         )
-    tracked = sorted((_tracked(run) for run in found), key=lambda run: (run.start, run.run_id))
-    newest = {run.tags[KEY]: run for run in tracked}
-    return sorted(newest.values(), key=lambda run: (run.name, run.tags[KEY]))
+    return store, str(known.experiment_id)
+
+
+def search(
+    store: Store, experiment_id: str, *, besides: Collection[str] = (), deleted: bool = False
+) -> list[TrackedRun]:
+    """The runs of an experiment, of several of one key all; or those that were deleted.
+
+    besides: the ids of runs that are not wanted.
+    """
+    from mlflow.entities import ViewType
+
+    wanted = [f"tags.`{ROLE}` = 'run'"]
+    if besides:
+        wanted.append(f"attributes.run_id NOT IN ({','.join(map(repr, besides))})")
+    view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
+    with answering(store.uri):
+        found = pages(store.client.search_runs, [experiment_id], " and ".join(wanted), view)
+    return [_tracked(run) for run in found]
+
+
+def newest(found: Iterable[TrackedRun]) -> list[TrackedRun]:
+    """Of the runs of each key the newest, sorted by name and key."""
+    last = {run.tags[KEY]: run for run in sorted(found, key=lambda run: (run.start, run.run_id))}
+    return sorted(last.values(), key=lambda run: (run.name, run.tags[KEY]))
 
 
 def history(uri: str, run_id: str, key: str) -> list[tuple[int, float]]:

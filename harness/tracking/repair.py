@@ -1,10 +1,10 @@
 """What the store says of runs whose processes died before they could tell it: put right by whoever looks next."""
 
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from harness.leases import is_held
-from harness.runs import RunPaths, read_state
+from harness.runs import RunPaths, read_state, unreadable
 from harness.tracking.cursor import load
 from harness.tracking.home import home
 from harness.tracking.shipment import ship
@@ -17,7 +17,7 @@ def repair(runs: Iterable[RunPaths], uri: str, say: Callable[[str], object]) -> 
 
     say gets a line where the store does not answer, and where runs wait for `harness sync` at the store's home.
     """
-    behind = [paths for paths in runs if _is_behind(paths, uri)]
+    behind = list(_behind(runs, uri, say))
     file = database(uri)
     owner = home(file) if file else None
     if owner and any(read_state(paths).host not in ("", owner) for paths in behind):
@@ -29,6 +29,15 @@ def repair(runs: Iterable[RunPaths], uri: str, say: Callable[[str], object]) -> 
             ship(paths, uri)
     except StoreError as error:
         say(f"{error}; MLflow shows runs as going on that are not; later: harness sync")
+
+
+def _behind(runs: Iterable[RunPaths], uri: str, say: Callable[[str], object]) -> Iterator[RunPaths]:
+    """Those of which the store was told something else; of one that cannot be read, only that is said."""
+    for paths in runs:
+        if why := unreadable(paths):
+            say(why)
+        elif _is_behind(paths, uri):
+            yield paths
 
 
 def _is_behind(paths: RunPaths, uri: str) -> bool:

@@ -19,7 +19,16 @@ from harness.tracking import fields
 from harness.tracking.checkpoints import log_checkpoints
 from harness.tracking.cursor import Cursor, load, save
 from harness.tracking.note import colour
-from harness.tracking.points import UPDATED, Point, last_train_row, points, result_points, row_key, updated
+from harness.tracking.points import (
+    UPDATED,
+    Point,
+    benchmark_points,
+    last_train_row,
+    points,
+    result_points,
+    row_key,
+    updated,
+)
 from harness.tracking.snapshot import STATUS, Snapshot, look
 from harness.tracking.store import COLOUR, PARENT, Store, absolute, answering
 
@@ -169,6 +178,8 @@ class _Shipment:
             return
         if self.seen.result is not None:
             self._send(result_points(self.seen.result, self.seen.last_stamp))
+        if self.seen.benchmark is not None:
+            self._send(benchmark_points(self.seen.benchmark))
         log_checkpoints(self.client, self.store.experiment_id(experiment), self.run_id, self.seen)
         self._artifacts()
         if self.cursor.marked < state.attempt:
@@ -182,7 +193,7 @@ class _Shipment:
         paths = self.seen.paths
         if not paths.log.exists():
             merge_log(paths)
-        for file in (paths.config, paths.log, paths.curves, paths.evaluation, paths.result):
+        for file in (paths.config, paths.log, paths.curves, paths.evaluation, paths.result, paths.benchmark):
             if file.exists():
                 self._artifact(file)
         if paths.predictions.is_dir():

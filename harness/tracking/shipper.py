@@ -88,7 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--interval", type=float, default=5.0, help="seconds between looks at the folder")
     parser.add_argument("--parent", type=int, help="leave when this process, the one that started it, is gone")
     given = parser.parse_args(arguments)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the training; its end is shipped, too
+    for number in (signal.SIGINT, signal.SIGUSR2):  # meant for the training, whose end is shipped, too;
+        signal.signal(number, signal.SIG_IGN)  # SLURM warns every process of a job
     try:
         return 0 if follow(RunPaths(given.folder), given.uri, given.interval, given.parent) else 1
     except UserError as error:

@@ -28,6 +28,7 @@ class Snapshot:
     journal: dict[str, list[dict[str, Any]]]  # the rows that count, by attempt, such as 0001
     system: dict[str, list[dict[str, Any]]]  # by attempt and node, such as 0001/system-0
     result: dict[str, Any] | None
+    benchmark: dict[str, Any] | None  # of a run that has finished: of `harness benchmark`, when it was done last
 
     @property
     def segments(self) -> dict[str, list[dict[str, Any]]]:
@@ -44,6 +45,11 @@ class Snapshot:
         """env_info of the newest attempt."""
         found = [row["env_info"] for row in self.rows if row.get("mode") == "attempt"]
         return found[-1] if found else {}
+
+    @property
+    def code(self) -> dict[str, Any]:
+        """The code of the newest attempt, as provenance.Code has it."""
+        return next((row["code"] for row in reversed(self.rows) if row.get("code")), {})
 
     @property
     def nodes(self) -> dict[int, str]:
@@ -66,14 +72,20 @@ class Snapshot:
 
     @property
     def last_stamp(self) -> int:
-        """Time of the last journal row in milliseconds."""
-        return round(1000 * max((row["stamp"] for row in self.rows if "stamp" in row), default=self.state.updated))
+        """Time of the last journal row, or of a later benchmark, in milliseconds."""
+        stamps = [float(row["stamp"]) for row in self.rows if "stamp" in row] or [self.state.updated]
+        measured = [float(self.benchmark["time"])] if self.benchmark else []
+        return round(1000 * max([*stamps, *measured]))
 
     @property
     def status(self) -> str:
-        """MLflow's status; of a run that has ended also the attempt and the time, as it may go on and end again."""
+        """MLflow's status; of a run that has ended also the attempt and the time, as it may go on and end again, and
+
+        when it was benchmarked.
+        """
         word = STATUS[self.state.state]
-        return f"{word} {self.state.attempt} {self.end}" if self.state.state.ended else word
+        ended = f"{word} {self.state.attempt} {self.end}" if self.state.state.ended else word
+        return f"{ended} {self.benchmark['time']}" if self.benchmark else ended
 
 
 def look(paths: RunPaths) -> Snapshot:
@@ -85,6 +97,7 @@ def look(paths: RunPaths) -> Snapshot:
     journal, newest = segments(paths), last_attempt(paths)  # in this order, see `beginning`
     samples = sorted((paths.folder / "attempts").glob("*/system-*.json"))
     finished = state.state == State.FINISHED
+    benchmark = read_json(paths.benchmark) if finished and paths.benchmark.exists() else None
     return Snapshot(
         paths=paths,
         spec=read_spec(paths),
@@ -92,5 +105,16 @@ def look(paths: RunPaths) -> Snapshot:
         beginning=newest > 1 and f"{newest:04d}" not in journal and not state.state.ended,
         journal=journal,
         system={f"{file.parent.name}/{file.stem}": read_log(file) for file in samples},
-        result=read_json(paths.result) if finished and paths.result.exists() else None,
+        result=_with_benchmark(read_json(paths.result), benchmark) if finished and paths.result.exists() else None,
+        benchmark=benchmark,
     )
+
+
+def _with_benchmark(result: dict[str, Any], benchmark: dict[str, Any] | None) -> dict[str, Any]:
+    """The result with what was measured by itself on the same device; the memory of a whole training says more."""
+    if benchmark is None or not result["hardware"] or benchmark["hardware"]["device"] != result["hardware"]["device"]:
+        return result
+    taken = {name: benchmark[name] for name in ("fps", "fps_images")}
+    if result["memory_mb"] is None:
+        taken |= {name: benchmark[name] for name in ("memory_mb", "memory_kind")}
+    return result | taken

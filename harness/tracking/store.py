@@ -30,6 +30,9 @@ ROLE = "harness.role"  # "experiment" of a parent, "run" of a child
 KEY = "harness.key"
 MIRROR = "harness.mirror"  # of the run folder that a child mirrors
 
+PAGE = 100
+"""Results in one answer of a server, which must come before its client gives up."""
+
 
 class StoreError(UserError):
     """The store cannot be reached, or did not take what it was given."""
@@ -182,10 +185,10 @@ def _scores(metrics: Mapping[str, float]) -> tuple[float | None, float | None]:
 
 def pages(search: Any, *arguments: Any) -> list[Any]:
     """All results of a paged search of MLflow's client."""
-    found = search(*arguments, max_results=1000)
+    found = search(*arguments, max_results=PAGE)
     results = list(found)
     while found.token:
-        found = search(*arguments, max_results=1000, page_token=found.token)
+        found = search(*arguments, max_results=PAGE, page_token=found.token)
         results += found
     return results
 

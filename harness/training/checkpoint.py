@@ -1,7 +1,7 @@
 """Checkpoints: plain tensors and numbers, written atomically, read without executing anything."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,10 +49,19 @@ class Snapshot:
         return self.content
 
 
-def save(folder: Path, content: Mapping[str, Any], *, epoch: int, iteration: int, step: int) -> Saved:
+def save(
+    folder: Path,
+    content: Mapping[str, Any],
+    *,
+    epoch: int,
+    iteration: int,
+    step: int,
+    before_naming: Callable[[], None] = lambda: None,
+) -> Saved:
     """Write a checkpoint durably, then name it in latest.json; older ones beyond KEPT are removed.
 
     epoch: epochs completed; iteration: iterations into the next one; step: iterations in all.
+    before_naming: called when all is on the disk but under a temporary name; what it raises leaves all as it was.
     Raises UserError where the disk does not take it; what was there before is there still.
     """
     name = f"epoch_{epoch}.pth" if iteration == 0 else f"epoch_{epoch}_iter_{iteration}.pth"
@@ -61,6 +70,7 @@ def save(folder: Path, content: Mapping[str, Any], *, epoch: int, iteration: int
         with temporary.open("wb") as file:  # given a path, torch would write its random name into the file
             torch.save(dict(content), file)
         digest = sha256(temporary)
+        before_naming()
     history = [entry for entry in _history(folder) if entry["file"] != name]
     entries = [*history, {"file": name, "sha256": digest, "epoch": epoch, "step": step}][-KEPT:]
     write_json(folder / "latest.json", entries, durable=True)

@@ -1,12 +1,19 @@
-"""What a run was made with: versions, hardware, and the code's commit."""
+"""What a run is made with: versions, hardware, code; and how its attempts say so."""
 
 import platform
-import subprocess
+import time
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from harness.files import read_json
+from harness.provenance import running_code
+from harness.runs import RunPaths, RunSpec
+from harness.training.distributed import Ranks
+from harness.training.journal import attempt_row
 
 PACKAGES = {
     "torch": "torch",
@@ -47,23 +54,28 @@ def cpu_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def git_commit() -> dict[str, Any] | None:
-    """The commit of the package's checkout and whether the package differs from it; None outside a checkout."""
-    folder = Path(__file__).resolve().parent.parent.parent
-    if not (folder / ".git").exists():
-        return None
-    try:
-        commit = _git(folder, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--", "harness"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=20)
-    return done.stdout.strip()
-
-
 def environment(device: torch.device, world: int) -> dict[str, Any]:
-    """All of it, for the first row of a journal."""
-    return {"versions": versions(), "hardware": hardware(device, world), "git": git_commit()}
+    """Both, for the first row of a journal."""
+    return {"versions": versions(), "hardware": hardware(device, world)}
+
+
+def own_attempt_row(
+    paths: RunPaths, spec: RunSpec, ranks: Ranks, *, attempt: int, step: int, **more: Any
+) -> dict[str, Any]:
+    """The first row of an attempt of these processes.
+
+    "matrix" is the matrix file as it was submitted; None in the foreground, where the code is not a frozen copy either.
+    """
+    code = running_code()
+    return attempt_row(
+        spec,
+        attempt=attempt,
+        time=time.time(),
+        step=step,
+        env_info=environment(ranks.device, ranks.world),
+        code=asdict(code),
+        matrix=read_json(paths.submission)["matrix"] if code.frozen and paths.submission.exists() else None,
+        world=ranks.world,
+        device=ranks.device.type,
+        **more,
+    )

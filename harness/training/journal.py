@@ -15,7 +15,8 @@ from typing import Any, Self
 
 from harness.errors import UserError
 from harness.files import MAKE_ROOM, disk_full, fsync
-from harness.runs import RunPaths, repair_log, row_key
+from harness.recipe import to_dict
+from harness.runs import RunPaths, RunSpec, repair_log, row_key
 
 FSYNC_SECONDS = 30.0
 
@@ -102,3 +103,35 @@ def repair(paths: RunPaths) -> None:
     for path in sorted((paths.folder / "attempts").glob("*/log.json")):
         if repair_log(path):
             sys.stderr.write(f"{path}: a torn line was taken out\n")
+
+
+def attempt_row(
+    spec: RunSpec,
+    *,
+    attempt: int,
+    time: float,
+    step: int,
+    env_info: dict[str, Any],
+    code: dict[str, Any] | None,
+    matrix: str | None,
+    **more: Any,
+) -> dict[str, Any]:
+    """What an attempt says of itself, the first row of its segment; `more` adds to that or stands above it.
+
+    time: when it began, seconds since 1970. step: the iterations before it. code: a provenance.Code; None where it is
+    not known. matrix: the stored matrix file that it was submitted with.
+    """
+    return {
+        "mode": "attempt",
+        "attempt": attempt,
+        "time": time,
+        "step": step,
+        "code": code,
+        "matrix": matrix,
+        "env_info": env_info,
+        "seed": spec.seed,
+        "exp_name": spec.name,
+        "precision": spec.precision,
+        "config": json.dumps(to_dict(spec.executed)),
+        **more,
+    }

@@ -1,6 +1,5 @@
 """The training of one run: epochs of iterations, checkpoints, evaluation; stoppable and resumable at any iteration."""
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +9,10 @@ from typing import Any
 from harness.evaluation.speed import peak_memory_mb
 from harness.files import read_json
 from harness.imported import minus_published
-from harness.recipe import to_dict
 from harness.runs import merge_log, row_key, segments
 from harness.training import validation
 from harness.training.agreement import Agreement
-from harness.training.environment import environment
+from harness.training.environment import own_attempt_row
 from harness.training.journal import Journal, repair
 from harness.training.progress import TrainingProgress
 from harness.training.session import Training
@@ -44,14 +42,16 @@ def train(
     """
     ranks = training.ranks
     name = f"{training.spec.name} seed {training.spec.seed}"
+    watch = watch or Watch()
     with (
         _journal(training) as journal,
         TrainingProgress(name, training.total, training.position.step, shown=ranks.main, on_row=on_row) as shown,
         training.writing,
     ):
-        finished = _Loop(training, journal, shown, stop, watch or Watch()).run()
+        finished = _Loop(training, journal, shown, stop, watch).run()
     if ranks.main:
         merge_log(training.paths)
+        watch.times.write(training.paths.attempt(training.attempt))
     ranks.barrier()
     return finished
 
@@ -66,32 +66,29 @@ def _journal(training: Training) -> Iterator[Journal | None]:
     found = segments(training.paths)
     known = {key for rows in found.values() for row in rows if (key := row_key(row))}
     with Journal(training.paths.segment(training.attempt), known) as journal:
-        journal.write(_first_row(training, known) | {"journal": {name: len(rows) for name, rows in found.items()}})
+        own = training.paths.attempt(training.attempt).name
+        before = {name: len(rows) for name, rows in found.items() if name != own}
+        journal.write(_first_row(training, known) | {"journal": before})
         journal.sync()
         yield journal
 
 
 def _first_row(training: Training, known: set[tuple[str, int]]) -> dict[str, Any]:
     """What an attempt says of itself: where it goes on, and which iterations it repeats that are journaled already."""
-    spec, ranks, at = training.spec, training.ranks, training.position
+    at = training.position
     if training.logged and ("train", training.logged) not in known:
         sys.stderr.write(f"{training.paths.folder}: the log row of iteration {training.logged} is gone\n")
     last = max((step for mode, step in known if mode == "train"), default=0)
-    return {
-        "mode": "attempt",
-        "attempt": training.attempt,
-        "time": time.time(),
-        "step": at.step,
-        "replayed": [at.step + 1, last] if last > at.step else None,
-        "env_info": environment(ranks.device, ranks.world),
-        "seed": spec.seed,
-        "exp_name": spec.name,
-        "world": ranks.world,
-        "world_before": training.resumed["world"] if training.resumed else None,
-        "device": ranks.device.type,
-        "precision": spec.precision,
-        "config": json.dumps(to_dict(training.recipe)),
-    }
+    return own_attempt_row(
+        training.paths,
+        training.spec,
+        training.ranks,
+        attempt=training.attempt,
+        step=at.step,
+        steps=training.total,
+        replayed=[at.step + 1, last] if last > at.step else None,
+        world_before=training.resumed["world"] if training.resumed else None,
+    )
 
 
 class _Loop:
@@ -184,6 +181,7 @@ class _Loop:
 
     def _save(self) -> None:
         self._phase("checkpoint")
+        self.watch.times.checkpoints += 1
         self.training.save(journaled=self.journal.sync if self.journal else lambda: None)
 
     def _settle(self) -> None:
@@ -206,8 +204,16 @@ class _Loop:
         self._phase("scoring" if self.ranks.main else "waiting")
         if rows is not None:
             self._score(rows)
+            self._keep_times(len(split.image_ids))
         self.ranks.barrier()
         return True
+
+    def _keep_times(self, images: int) -> None:
+        """An evaluation of so many images is over."""
+        self._phase("waiting")  # ends the scoring
+        self.watch.times.evaluations += 1
+        self.watch.times.images += images
+        self.watch.times.write(self.training.paths.attempt(self.training.attempt))
 
     def _score(self, rows: list[dict[str, Any]]) -> None:
         training, at = self.training, self.training.position
@@ -218,6 +224,7 @@ class _Loop:
             detections=training.paths.detections,
             evaluation=training.paths.evaluation,
             checkpoint=training.saved,
+            before_writing=training.require_own,
         )
         row = {
             "mode": "val",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import UserError
+from harness.failures import Failure
 from harness.files import read_json, write_json
 from harness.processes import is_working
 
@@ -40,6 +41,8 @@ class Note:
     written: float  # seconds since 1970, by the clock of `host`
     ended: str = ""  # why it gave up, one line
     code: int = 0  # its exit code then
+    failure: Failure | None = None  # and the kind of failure
+    node: str = ""  # the cluster's name of `host`
     slow: list[str] = field(default_factory=list)  # rank 0 says which ranks are slower than the others
 
     @property
@@ -59,16 +62,17 @@ def read_notes(folder: Path, ranks: Iterable[int]) -> list[Note]:
     for rank in ranks:
         path = folder / f"rank-{rank}.json"
         try:
-            notes.append(Note(**read_json(path)))
+            plain = read_json(path)
+            notes.append(Note(**plain | {"failure": Failure(plain["failure"]) if plain.get("failure") else None}))
         except UserError:
             continue
     return notes
 
 
-def give_up(folder: Path, rank: int, reason: str, code: int) -> None:
+def give_up(folder: Path, rank: int, reason: str, code: int, failure: Failure | None = None) -> None:
     """Leave word for the other ranks of why this one, which had a note, ends."""
     for note in read_notes(folder, [rank]):
-        write_note(folder, replace(note, ended=reason, code=code))
+        write_note(folder, replace(note, ended=reason, code=code, failure=failure))
 
 
 def blame(folder: Path, ranks: Iterable[int], *, patience: float) -> Note | None:

@@ -1,12 +1,14 @@
 """What a finished run leaves: result.json, learning curves, pictures of predictions."""
 
+from dataclasses import asdict
 from typing import Any
 
 from harness.evaluation.curves import plot_curves
 from harness.files import file_facts, read_json, write_json
-from harness.runs import SCHEMA, merged_rows
+from harness.provenance import running_code, trained_by
+from harness.runs import SCHEMA, merged_rows, segments
 from harness.training import validation
-from harness.training.environment import git_commit, hardware, versions
+from harness.training.environment import hardware, versions
 from harness.training.pictures import draw_predictions
 from harness.training.session import Training
 
@@ -23,6 +25,7 @@ def write_outcome(training: Training) -> dict[str, Any]:
     rows = merged_rows(paths)
     trained = [row for row in rows if row["mode"] == "train"]
     seconds = train_seconds(trained)
+    training.require_own()
     plot_curves(paths.curves, rows, training.spec.name)
     draw_predictions(paths, training.validation)
     files = {
@@ -44,7 +47,8 @@ def write_outcome(training: Training) -> dict[str, Any]:
         "overflows": int(training.scaler.overflows.item()),
         "hardware": hardware(ranks.device, ranks.world),
         "versions": versions(),
-        "git": git_commit(),
+        "code": asdict(running_code()),
+        "codes": trained_by(segments(paths)),
         "evaluation_library": evaluation["library"],
         "attempts": training.attempt,
         "files": {name: file_facts(path) for name, path in files.items()},

@@ -6,10 +6,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from harness.errors import UserError
+from harness.failures import Failure
+
 
 def executed_precision(precision: str, device_type: str) -> str:
     """The precision that a recipe's `precision` becomes on a device: fp16 is bf16 on a CPU, which has no fp16 units."""
     return "bf16" if precision == "fp16" and device_type != "cuda" else precision
+
+
+def require_precision(precision: str, device_type: str) -> None:
+    """Raise UserError where a run that was prepared for a GPU finds none."""
+    if executed_precision(precision, device_type) != precision:
+        text = f"this run is to be trained in {precision}, and its process sees no GPU; mend the node or the job"
+        raise UserError(text, failure=Failure.NODE)
 
 
 def autocast(precision: str, device_type: str) -> AbstractContextManager[Any]:

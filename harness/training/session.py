@@ -19,7 +19,7 @@ from harness.training.checkpoint import Saved, Snapshot
 from harness.training.distributed import Ranks, replicate, share_buffers
 from harness.training.images import training_images
 from harness.training.meter import Meter
-from harness.training.precision import LossScaler, executed_precision
+from harness.training.precision import LossScaler, require_precision
 from harness.training.validation import run_validation
 
 
@@ -119,14 +119,22 @@ class Training:
         """
         self.saved = self.writing.wait() or self.saved
 
-    def _write(self, copy: Snapshot, at: Position, journaled: Callable[[], None]) -> Saved:
+    def require_own(self) -> None:
+        """Called right before anything is written that belongs to the run and not to this attempt.
+
+        Raises UserError where a later attempt has the run: this one may have been away for long (a frozen machine).
+        """
         if last_attempt(self.paths) > self.attempt:
             raise UserError(f"{self.paths.folder}: attempt {self.attempt} gives way to a later one")
+
+    def _write(self, copy: Snapshot, at: Position, journaled: Callable[[], None]) -> Saved:
+        self.require_own()
         content = copy.arrived()
         if not all(bool(value.isfinite().all()) for value in content["state_dict"].values()):
             raise self._diverged(at.step, "weights are no longer finite")
         journaled()
-        return checkpoint.save(self.paths.checkpoints, content, epoch=at.epoch, iteration=at.iteration, step=at.step)
+        place = {"epoch": at.epoch, "iteration": at.iteration, "step": at.step}
+        return checkpoint.save(self.paths.checkpoints, content, **place, before_naming=self.require_own)
 
     def _require_finite(self, values: dict[str, float]) -> None:
         """Raise UserError where the loss in `values`, the same on all ranks, is NaN or infinite."""
@@ -186,8 +194,7 @@ class Training:
 
 
 def _model(spec: RunSpec, ranks: Ranks) -> MaskRCNN:
-    if executed_precision(spec.precision, ranks.device.type) != spec.precision:
-        raise UserError(f"the run was prepared for {spec.precision} on a GPU, but there is none here; start it anew")
+    require_precision(spec.precision, ranks.device.type)
     file = Path(spec.weights) if spec.weights else None
     require_weights(spec.recipe, file)
     return build_model(spec.executed, weights_file=file, seed=spec.seed).to(ranks.device)

@@ -1,22 +1,22 @@
 """A published checkpoint, tested as a run: it leaves what a training leaves, but for the training."""
 
-import json
-import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
 from harness.evaluation.speed import Speed
 from harness.files import file_facts, read_json, sha256, write_json
-from harness.recipe import to_dict
+from harness.provenance import running_code
 from harness.runs import SCHEMA, RunPaths, RunSpec, SourceSpec, merge_log, merged_rows, row_key
 from harness.training import validation
 from harness.training.checkpoint import Saved
 from harness.training.distributed import Ranks
-from harness.training.environment import environment, git_commit, hardware, versions
+from harness.training.environment import hardware, own_attempt_row, versions
 from harness.training.journal import Journal, repair
 from harness.training.pictures import draw_predictions
+from harness.training.precision import require_precision
 from harness.training.reevaluate import require_classes
 from harness.training.restore import Restored, restore
 from harness.training.validation import Validation, run_validation
@@ -40,6 +40,7 @@ def evaluate_published(
     """
     source = spec.source
     assert source is not None
+    require_precision(spec.precision, ranks.device.type)
     watch = watch or Watch()
     split = run_validation(spec)
     restored = _restored(spec, source, split)
@@ -94,21 +95,7 @@ def _journal(
     repair(paths)
     known = {key for row in merged_rows(paths) if (key := row_key(row))}
     with Journal(paths.segment(attempt), known) as journal:
-        journal.write(
-            {
-                "mode": "attempt",
-                "attempt": attempt,
-                "time": time.time(),
-                "step": saved.step,
-                "env_info": environment(ranks.device, ranks.world),
-                "seed": spec.seed,
-                "exp_name": spec.name,
-                "world": ranks.world,
-                "device": ranks.device.type,
-                "precision": spec.precision,
-                "config": json.dumps(to_dict(spec.executed)),
-            }
-        )
+        journal.write(own_attempt_row(paths, spec, ranks, attempt=attempt, step=saved.step))
         result = validation.score(
             found, split, detections=paths.detections, evaluation=paths.evaluation, checkpoint=saved
         )
@@ -134,7 +121,7 @@ def _result(
         "iterations": saved.step,
         "hardware": hardware(ranks.device, ranks.world),
         "versions": versions(),
-        "git": git_commit(),
+        "code": asdict(running_code()),
         "evaluation_library": evaluation["library"],
         "attempts": attempt,
         "files": {"checkpoint": checkpoint, **{name: file_facts(path) for name, path in own.items()}},

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import TextIO
 
 from harness.errors import UserError
-from harness.processes import is_working, start_time
+from harness.processes import is_working, node_name, start_time
 from harness.training.distributed import Ranks
 from harness.training.notes import Note, Phase, accusation, read_notes, troubles, write_note
 from harness.training.stragglers import Pace, Slow, slow_ranks
+from harness.training.times import Times
 
 HUNG = 70
 """Exit code of an attempt that made no progress any more: it hung, or lost another rank and could not notice."""
@@ -58,6 +59,7 @@ class Watch:
         self.now: tuple[Phase, int, int, float] = ("start", 0, 0, time.monotonic())
         self.steps: deque[float] = deque(maxlen=MEDIAN_OF)
         self.pace = Pace()
+        self.times = Times.begin()
         self.slow: list[Slow] = []  # on rank 0: the ranks that are slower than the others
         self._slow_before: set[tuple[int, str]] = set()
         self._step_began: tuple[int, float] | None = None
@@ -69,6 +71,7 @@ class Watch:
         """
         before, _, _, since = self.now
         self.now = (name, step, image, now := time.monotonic())
+        self.times.spent(before, now - since)
         if before == "data":
             self.pace.data += now - since
         if name == "data":
@@ -168,6 +171,7 @@ class _Watcher:
             stuck=time.monotonic() - since > self.watch.limit(name),
             written=time.time(),
             slow=self._slow(),
+            node=node_name(),
         )
         with suppress(UserError, OSError):  # of a full disk the training itself tells
             write_note(self.folder, note)

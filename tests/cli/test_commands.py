@@ -1,6 +1,7 @@
 """Commands from the command line: what they print, their JSON, their exit codes."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,12 @@ def test_plan(harness: Harness) -> None:
     assert plan["cells"][0]["name"] == f"{CELL}+tiny"
     assert (plan["cells"][0]["published"], plan["cells"][0]["full"]) == (False, False)
     code, out, _ = harness("plan", "tiny.yaml")
-    assert out.splitlines()[-1] == (
-        "tiny: 1 cell x 1 seed = 1 run, shortened (iterations_per_epoch=3, image_scale=0.05); "
-        "now run: harness submit tiny.yaml"
-    )
+    lines = out.splitlines()
+    assert "tiny: 1 cell x 1 seed = 1 run, shortened (iterations_per_epoch=3, image_scale=0.05)" in lines
+    assert re.search(r"^a submit starts 1: 0\.0 GPU-hours, .* of disk, .* are free$", out, re.MULTILINE)
+    assert lines[-1] == "now run: harness submit tiny.yaml"
+    code, _, err = harness("plan", "tiny.yaml", "--budget", "-1")
+    assert code == 2 and "budget" in err
 
 
 def test_shipped_experiments_by_name(harness: Harness) -> None:

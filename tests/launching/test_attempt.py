@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from harness.errors import UserError
+from harness.failures import Failure
 from harness.files import read_json
-from harness.launching import attempt, job
+from harness.launching import job, requeue, slurm_entry
+from harness.launching.ends import read_end
 from harness.launching.prepare import PreparedRun
+from harness.launching.retries import Retry, record_retry
 from harness.launching.slurm import OwnJob
 from harness.launching.slurm_jobs import Job, write_job
 from harness.runs import RunPaths, State, read_state, write_spec, write_state
@@ -26,8 +29,8 @@ HERE = OwnJob(id="12_3", raw_id=15, restarts=1)
 def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """The jobs with which run_attempt was called. This process is element 3 of array 12, named tiny-1a."""
     calls: list[Any] = []
-    monkeypatch.setattr(attempt, "run_attempt", lambda *_, job: calls.append(job) or STARTED)
-    monkeypatch.setattr(sys, "argv", ["attempt", str(tmp_path), "tiny-1a"])
+    monkeypatch.setattr(slurm_entry, "run_attempt", lambda *_, job: calls.append(job) or STARTED)
+    monkeypatch.setattr(sys, "argv", ["slurm_entry", str(tmp_path), "tiny-1a"])
     values = {"SLURM_JOB_ID": "15", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3", "SLURM_RESTART_COUNT": "1"}
     for name, value in (values | {"HARNESS_TRACKING_URI": "sqlite:///x", "OMP_NUM_THREADS": "1"}).items():
         monkeypatch.setenv(name, value)
@@ -37,13 +40,13 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
 @pytest.mark.parametrize(("name", "index", "code"), [("tiny-1a", 3, STARTED), ("tiny-2b", 3, 2), ("tiny-1a", 4, 2)])
 def test_whose_run_it_is(started: list[Any], tmp_path: Path, name: str, index: int, code: int) -> None:
     write_job(RunPaths(tmp_path), Job(name=name, index=index, id=None, output="", code=""))
-    assert attempt.main() == code
+    assert slurm_entry.main() == code
     assert started == ([HERE] if code == STARTED else [])
 
 
 def test_a_run_that_has_no_job_any_more(started: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_state(RunPaths(tmp_path), State.RUNNING, attempt=2)
-    assert attempt.main() == 2
+    assert slurm_entry.main() == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert read_state(RunPaths(tmp_path)).attempt == 2
 
@@ -51,13 +54,13 @@ def test_a_run_that_has_no_job_any_more(started: list[Any], tmp_path: Path, caps
 def test_a_run_that_was_finished_by_a_node_that_slurm_thought_dead(started: list[Any], tmp_path: Path) -> None:
     write_job(RunPaths(tmp_path), Job(name="tiny-1a", index=3, id="12_3", output="", code=""))
     write_state(RunPaths(tmp_path), State.FINISHED, attempt=1)
-    assert attempt.main() == 0
+    assert slurm_entry.main() == 0
     assert not started
 
 
 def test_outside_of_jobs(started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_JOB_ID")
-    assert attempt.main() == 2
+    assert slurm_entry.main() == 2
 
 
 @pytest.mark.usefixtures("tiny", "signals")
@@ -80,7 +83,7 @@ def exit_now() -> None:
     ("number", "refused", "state", "reason"),
     [
         (signal.SIGUSR2, "", State.QUEUED, "requeued after attempt 1 was stopped by SIGUSR2"),
-        (signal.SIGUSR2, "scontrol failed: no", State.KILLED, "; it could not requeue itself: scontrol failed: no"),
+        (signal.SIGUSR2, "scontrol failed: no", State.KILLED, "; it could not start the next job: scontrol failed: no"),
         (signal.SIGTERM, "", State.KILLED, job.STOPPED_BY[signal.SIGTERM]),
     ],
 )
@@ -96,7 +99,7 @@ def test_who_requeues(
             raise UserError(refused)
         return ""
 
-    monkeypatch.setattr(job, "ask", ask)
+    monkeypatch.setattr(requeue, "ask", ask)
     monkeypatch.setenv("SLURMD_NODENAME", "n2")
     at_step(monkeypatch, 2, lambda: os.kill(os.getpid(), number))
     assert job.run_attempt(run.paths.folder, "http://127.0.0.1:9", job=HERE) == job.STOPPED
@@ -106,6 +109,51 @@ def test_who_requeues(
     assert reason in found.reason
     assert (run.paths.checkpoints / "epoch_0_iter_2.pth").exists()
     assert read_json(run.paths.attempt(1) / "job.json")["node"] == "n2"
+    end = read_end(run.paths, 1)
+    assert end is not None
+    assert (end.state, end.kind, end.nodes) == (
+        state, None if state == State.QUEUED else Failure.CANCELLED, "n2",
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("tiny", "signals")
+@pytest.mark.parametrize(("here", "kind"), [(HERE, Failure.NODE), (None, Failure.MISTAKE)])
+def test_data_that_is_not_there(
+    run: PreparedRun, monkeypatch: pytest.MonkeyPatch, here: OwnJob | None, kind: Failure
+) -> None:
+    """On a cluster it was there for whoever submitted: so it is the node."""
+    monkeypatch.setenv("SLURMD_NODENAME", "n2")
+    write_spec(run.paths, replace(run.spec, val=replace(run.spec.val, annotations="/gone/val.json")))
+    assert job.run_attempt(run.paths.folder, "http://127.0.0.1:9", job=here) == job.USER_ERROR
+    assert (read_state(run.paths).state, read_state(run.paths).kind) == (State.FAILED, kind)
+    end = read_end(run.paths, 1)
+    assert end is not None and (end.kind, end.nodes) == (kind, "n2")
+
+
+@pytest.mark.usefixtures("tiny", "signals")
+def test_a_bug_and_what_retries_add_to_the_environment(run: PreparedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    retry = Retry(
+        attempt=0,
+        kind=Failure.GPU_MEMORY,
+        change="",
+        shape={},
+        environment={"A_VARIABLE": "1"},
+        checkpoint=None,
+        time=0,
+    )
+    record_retry(run.paths, retry)
+    monkeypatch.setenv("A_VARIABLE", "")
+    monkeypatch.delenv("A_VARIABLE")
+    seen: list[str | None] = []
+
+    def fail() -> None:
+        seen.append(os.environ.get("A_VARIABLE"))
+        raise KeyError("broken")
+
+    at_step(monkeypatch, 2, fail)
+    assert job.run_attempt(run.paths.folder, "http://127.0.0.1:9") == 1
+    assert (read_state(run.paths).reason, read_state(run.paths).kind) == ("KeyError: 'broken'", Failure.BUG)
+    assert seen == ["1"]
 
 
 @pytest.mark.usefixtures("tiny", "signals")

@@ -46,6 +46,9 @@ def test_matrix_below_cluster_below_its_overrides_in_order(tmp_path: Path) -> No
     assert cluster.shape_of("mask_rcnn_r50_fpn_1x_coco", asked) == plain
     both = JobShape(partition="gpu", constraint="big", nodes=1, gpus_per_node=4, cpus_per_gpu=7, minutes=200)
     assert cluster.shape_of("mask_rcnn_r101_fpn_2x_coco", asked) == both
+    places = [cluster.place(cell, "minutes") for cell in ("x", "mask_rcnn_r101_fpn_1x_coco", "a_2x_b")]
+    assert places == ["the matrix file's resources", f"{path}:4:34", f"{path}:5:45"]
+    assert (cluster.place("x", "partition"), cluster.place("x", "qos")) == (f"{path}:1:12", path)
 
 
 def test_an_empty_mapping_is_a_cluster_that_decides_everything_itself(tmp_path: Path) -> None:
@@ -77,8 +80,8 @@ overrides:
         "FILE:1:12: partition 'gpu nodes' must be one word without spaces that does not begin with '-'",
         "FILE:2:1: unknown key 'gpu_per_node', did you mean 'gpus_per_node'?; expected 'partition', 'account', "
         "'qos', 'constraint', 'nodes', 'gpus_per_node', 'cpus_per_gpu', 'memory_gb', 'minutes', 'description', "
-        "'overrides', 'array_parallelism', 'signal_delay_s', 'modules', 'setup', 'environment', 'container' "
-        "or 'python'",
+        "'overrides', 'array_parallelism', 'signal_delay_s', 'modules', 'setup', 'environment', 'container', "
+        "'python' or 'staging'",
         "FILE:3:10: minutes is 'soon', expected a whole number",
         "FILE:4:12: memory_gb is 0, expected at least 1",
         "FILE:5:10: modules is 'cuda', expected a list",
@@ -102,7 +105,7 @@ def test_the_first_folder_counts(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine.yaml").write_text(f"partition: {name}\n")
-    assert load_cluster("mine", (tmp_path / "one", tmp_path / "two")).shape["partition"] == "one"
+    assert load_cluster("mine", (tmp_path / "one", tmp_path / "two")).layers[0].values["partition"] == "one"
 
 
 def test_a_missing_path(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from training.tiny import prepared_run
 
+from harness.failures import Failure
 from harness.launching.prepare import PreparedRun
-from harness.launching.slurm_jobs import Standing
-from harness.launching.status import _texts
+from harness.launching.slurm_jobs import Accounting, Standing
+from harness.launching.status import _read, _row
 from harness.runs import State, merged_rows, next_attempt, read_state
 from harness.training.watch import HUNG
 
@@ -101,6 +102,7 @@ def test_a_rank_that_is_killed_takes_the_other_down(run: PreparedRun, rank: int)
     assert codes[rank] == -signal.SIGKILL and codes[1 - rank] == 1
     assert time.monotonic() - began < 60
     assert re.fullmatch(rf"rank {rank} on \S+ \(process {processes[rank].pid}\) died without a word .*", failure(run))
+    assert read_state(run.paths).kind == Failure.UNKNOWN
     assert told[1 - rank] == f"error: {failure(run)}\n"
 
 
@@ -108,6 +110,7 @@ def test_a_rank_without_its_image_says_so_for_all(run: PreparedRun) -> None:
     codes, told = finish(start(run, "1:image:2"))
     assert codes == [2, 2]
     assert re.fullmatch(r"rank 1 on \S+ \(process \d+\) a\.jpg: broken", failure(run))
+    assert read_state(run.paths).kind == Failure.MISTAKE  # rank 0 has it of rank 1
     assert told == [f"error: {failure(run)}\n", "error: a.jpg: broken\n"]
 
 
@@ -115,7 +118,8 @@ def test_a_slow_rank_is_named(run: PreparedRun) -> None:
     processes = start(run, "1:slow:1")
     texts: set[str] = set()
     while processes[0].poll() is None:
-        texts.update(_texts(run.paths, Standing(read_state(run.paths)), supervised=True))
+        row = _row(_read(run.paths), Standing(read_state(run.paths)), Accounting([]), supervised=True)
+        texts.update(row.text.split("; "))
         time.sleep(0.1)
     codes, told = finish(processes)
     assert codes == [0, 0]

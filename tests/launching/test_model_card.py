@@ -21,9 +21,9 @@ def test_the_name_and_card_of_a_full_result(tmp_path: Path) -> None:
     names = [f"{kind}_{name}" for kind in ("bbox", "segm") for name in ("mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")]
     result = read_json(paths.result)
     result |= {"metrics": dict.fromkeys(names) | {"bbox_mAP": 0.2, "segm_mAP": 0.1}, "fps": 16.06}
-    result |= {"git": {"commit": "c0ffee", "dirty": False}}
     text = card(spec, result, weights)
     assert "Not a full result" not in text
     assert "| AP | 20.0 | 10.0 |" in text and "| AP, published | 38.0 | 34.4 |" in text
+    assert "abc, commit c0ffee" in text
     assert "style caffe, fp16 false" in text and "16.1 images a second" in text
     assert "`weights.pth`: 3 bytes, sha256 `ba7816bf" in text

@@ -84,7 +84,7 @@ def test_all_that_is_missing_is_told_at_once(place: tuple[Experiment, Settings])
     lines = str(caught.value).splitlines()
     assert len(lines) == 21 and all("--published-checkpoints" in line for line in lines)
     assert f"no {place[1].cache_root}/published/{ODD}_20210607_161042-8bd2c639.pth; " in "\n".join(lines)
-    assert [row["state"] for row in status_rows(*place)] == ["NEW"]
+    assert [row.state for row in status_rows(*place)] == ["NEW"]
 
 
 def test_a_file_that_is_not_the_published_one(place: tuple[Experiment, Settings]) -> None:

@@ -60,5 +60,5 @@ def test_the_attempt_that_asks_does_not_count(run: PreparedRun, monkeypatch: pyt
     assert fruitless(run.paths, before=third) == (2, 1)
     require_progress(run.paths, third)  # a user has asked
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
-    with pytest.raises(UserError, match="mend the cause, then run harness submit again"):
+    with pytest.raises(UserError, match="mend the cause, then run harness submit --retry"):
         require_progress(run.paths, third)

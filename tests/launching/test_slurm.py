@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.launching import slurm
-from harness.launching.slurm import AccountedJob, Partition, Phase, QueuedJob
+from harness.launching.slurm import AccountedJob, Phase, QueuedJob
 
 RELEASES = sorted(path for path in (Path(__file__).parent / "slurm_outputs").iterdir() if path.name[0].isdigit())
 release = pytest.mark.parametrize("folder", RELEASES, ids=lambda folder: folder.name)
@@ -75,17 +75,6 @@ def test_the_elements_of_an_array_in_the_accounting(folder: Path) -> None:
 
 
 @release
-def test_the_partitions(folder: Path) -> None:
-    """As slurm/testbed/slurm.conf declares them."""
-    common = {"up": True, "cpus": 8, "memory_mb": 64000, "gpus": 8, "features": frozenset()}
-    assert slurm.parse_partitions(read(folder, "sinfo")) == [
-        Partition(name="gpu", minutes=None, nodes=4, **common),  # type: ignore[arg-type]
-        Partition(name="high", minutes=None, nodes=4, **common),  # type: ignore[arg-type]
-        Partition(name="debug", minutes=30, nodes=2, **common),  # type: ignore[arg-type]
-    ]
-
-
-@release
 def test_the_configuration_and_a_job(folder: Path) -> None:
     found = slurm.parse_config(read(folder, "config"))
     assert (found["MaxArraySize"], found["PreemptMode"], found["KillWait"]) == ("1001", "REQUEUE", "5 sec")
@@ -94,19 +83,6 @@ def test_the_configuration_and_a_job(folder: Path) -> None:
     (queued,) = [one for one in slurm.parse_queue(read(folder, "squeue")) if str(one.raw_id) == job["JobId"]]
     assert (job["JobState"], job["Restarts"], job["NodeList"]) == (queued.state, str(queued.restarts), queued.nodes)
     assert (job["JobName"], job["Requeue"], job["UserId"]) == (queued.name, "1", "root(0)")
-
-
-def test_partitions_of_unlike_nodes() -> None:
-    """Three kinds of node in one partition, as a heterogeneous cluster shows them."""
-    text = (
-        "main|up|2-00:00:00|10|64|256000|gpu:a100:8(S:0-1)|a100,ib\n"
-        "main|up|2-00:00:00|4|32+|128000+|gpu:v100:4,gpu:t4:2|v100\n"
-        "cpu|drain|infinite|3|16|64000|(null)|(null)\n"
-    )
-    main, cpu = slurm.parse_partitions(text)
-    assert (main.minutes, main.nodes, main.cpus, main.memory_mb, main.gpus) == (2880, 14, 32, 128000, 6)
-    assert main.features == {"a100", "ib", "v100"}
-    assert (cpu.up, cpu.minutes, cpu.gpus) == (False, None, 0)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +146,7 @@ def test_reasons_that_do_not(reason: str) -> None:
     assert slurm.waits_for_ever(reason)
 
 
-@pytest.mark.parametrize("parse", [slurm.parse_queue, slurm.parse_accounting, slurm.parse_partitions])
+@pytest.mark.parametrize("parse", [slurm.parse_queue, slurm.parse_accounting])
 def test_nothing_is_an_empty_list(parse: Callable[[str], list[QueuedJob] | list[AccountedJob]]) -> None:
     assert parse("\n") == []
 

@@ -1,15 +1,19 @@
 """Where a run stands by what it said itself and what SLURM answers: squeue and sacct in our formats."""
 
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from harness.errors import UserError
-from harness.files import read_json
+from harness.failures import Failure
+from harness.files import read_json, write_json
 from harness.launching import slurm_jobs
-from harness.launching.slurm_jobs import Job, Standing, ask, standings, write_job
-from harness.runs import RunPaths, State, write_state
+from harness.launching.ends import read_end, write_end
+from harness.launching.slurm import OwnJob
+from harness.launching.slurm_jobs import Job, Standing, ask, record_requeued, standings, write_job
+from harness.runs import RunPaths, State, read_state, write_state
 
 JOB = Job(name="tiny-1a", index=3, id="12_3", output="", code="")
 
@@ -104,12 +108,118 @@ def test_one_whose_job_is_gone(answers: Answers, paths: RunPaths, accounting: st
     write_state(paths, State.RUNNING, attempt=2)
     answers.gone(accounting)
     assert shown(paths) == (state, f"job 12_3 {end} without a word of its own", "", False)
-    assert (read_json(paths.state)["state"], read_json(paths.state)["attempt"]) == (state, 2)
+    told = "RUNNING" if accounting == "RUNNING" else state  # what it says next time is what counts
+    assert (read_json(paths.state)["state"], read_json(paths.state)["attempt"]) == (told, 2)
+
+
+def test_the_accounting_is_asked_once_for_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two arrays, four runs, one of which says itself how it ended."""
+    asked: list[list[str]] = []
+
+    def answer(command: list[str]) -> str:
+        asked.append(command)
+        times = "2026-01-01T00:00:00|2026-01-01T00:01:00|60|n2|gres/gpu=1"
+        ends = ((12, 0, "DEADLINE"), (12, 1, "NODE_FAIL"), (12, 1, "TIMEOUT"), (13, 0, "BOOT_FAIL"))
+        rows = [f"{job}_{index}|77|{state}|0:0|{times}|a-{job}" for job, index, state in ends]
+        return "\n".join(rows) if command[0] == "sacct" else ""
+
+    monkeypatch.setattr(slurm_jobs, "ask", answer)
+    runs = [RunPaths(tmp_path / str(number)) for number in range(4)]
+    for paths, (array, index) in zip(runs, ((12, 0), (12, 1), (13, 0), (14, 0)), strict=True):
+        write_job(paths, Job(name=f"a-{array}", index=index, id=f"{array}_{index}", output="", code=""))
+        write_state(paths, State.KILLED if array == 14 else State.RUNNING, attempt=1, reason="told")
+    said = " without a word of its own"
+    assert [found.state.reason for found in standings(runs)] == [
+        f"job 12_0 ended as DEADLINE{said}", f"job 12_1 ended as TIMEOUT{said}", f"job 13_0 ended as BOOT_FAIL{said}",
+        "told",
+    ]  # fmt: skip
+    assert [command[0] for command in asked] == ["squeue", "sacct"]
+    assert asked[1][-1] == "--jobs=12,13,14"
+    standings(runs)
+    assert [command[0] for command in asked] == ["squeue", "sacct", "squeue"]
+
+
+def test_files_that_cannot_be_read_stop_no_other_run(answers: Answers, paths: RunPaths, tmp_path: Path) -> None:
+    answers.queue("PENDING", "Priority")
+    broken = RunPaths(tmp_path / "broken")
+    write_state(broken, State.QUEUED, attempt=0)
+    broken.job.write_text("{}")
+    first, second = standings([broken, paths])
+    assert (first.state.state, second.state.state) == (State.FAILED, State.QUEUED)
+    assert "does not name a job" in first.state.reason
+
+
+def test_why_it_ended_is_written_down(answers: Answers, paths: RunPaths) -> None:
+    write_state(paths, State.RUNNING, attempt=2)
+    answers.gone("NODE_FAIL")
+    (found,) = standings([paths])
+    assert (found.state.kind, read_state(paths).kind) == (Failure.NODE, Failure.NODE)
+    end = read_end(paths, 2)
+    assert end is not None
+    assert (end.state, end.kind, end.nodes) == (State.FAILED, Failure.NODE, "n2")
+
+
+def test_without_an_accounting_the_controller_knows_for_a_while(
+    answers: Answers, paths: RunPaths, tmp_path: Path
+) -> None:
+    """And the job's output, if it did not come to say anything of the run."""
+    (tmp_path / "job.out").write_text("Loading\nModuleNotFoundError: No module named 'torch'\nsrun: error: n2: 1\n\n")
+    write_job(paths, replace(JOB, output=str(tmp_path / "job.out")))
+    write_state(paths, State.QUEUED, attempt=0)
+    answers.gone()
+    ended = f"JobId=77 JobName={JOB.name} JobState=FAILED ExitCode=1:0 DerivedExitCode=1:0 NodeList=n2"
+    answers.said["scontrol"] = ended
+    (found,) = standings([paths])
+    assert (found.state.state, found.state.kind) == (State.FAILED, Failure.BUG)
+    assert found.state.reason == (
+        "job 12_3 ended as FAILED (exit code 1) without a word of its own; its output ends: "
+        "ModuleNotFoundError: No module named 'torch'"
+    )
+
+
+def test_rank_0_saw_another_process_die_and_slurm_knows_why(answers: Answers, paths: RunPaths) -> None:
+    write_state(paths, State.FAILED, attempt=1, reason="rank 1 on n2 died")
+    write_end(paths, 1, State.FAILED, kind=None, reason="rank 1 on n2 died", nodes="n2")
+    answers.gone("OUT_OF_MEMORY")
+    (found,) = standings([paths])
+    assert (found.state.kind, found.state.reason) == (
+        Failure.MEMORY, "rank 1 on n2 died; job 12_3 ended as OUT_OF_MEMORY",
+    )  # fmt: skip
+    end = read_end(paths, 1)
+    assert end is not None and end.kind == Failure.MEMORY
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "reason", "nodes"),
+    [
+        (
+            f"12_3|NODE_FAIL|0:0|0:0|n2|{JOB.name}\n12_3|RUNNING|0:0|0:0|n1|{JOB.name}\n",
+            Failure.NODE, "requeued by SLURM: NODE_FAIL", "n2",
+        ),
+        ("", Failure.UNKNOWN, "requeued by SLURM: it does not tell why", "n7"),
+    ],
+)  # fmt: skip
+def test_why_slurm_requeued_it(
+    answers: Answers, paths: RunPaths, answer: str, kind: Failure, reason: str, nodes: str
+) -> None:
+    """The second start asks, as the first could not say so."""
+    again = OwnJob(id="12_3", raw_id=77, restarts=1)
+    write_json(paths.attempt(1) / "job.json", asdict(again) | {"restarts": 0, "node": "n7"})
+    paths.attempt(2).mkdir()
+    if answer:
+        answers.said["sacct"] = answer
+    record_requeued(paths, 2, again)
+    end = read_end(paths, 1)
+    assert end is not None
+    assert (end.state, end.kind, end.reason, end.nodes) == (State.QUEUED, kind, reason, nodes)
+    answers.said["sacct"] = ""
+    record_requeued(paths, 2, again)
+    assert read_end(paths, 1) == end  # it was said before
 
 
 def test_its_own_last_word_counts_more_than_slurms(answers: Answers, paths: RunPaths) -> None:
-    write_state(paths, State.FAILED, attempt=1, reason="why")
-    answers.gone("COMPLETED")
+    write_state(paths, State.FAILED, attempt=1, reason="why", kind=Failure.BUG)
+    answers.gone("OUT_OF_MEMORY")
     assert shown(paths) == ("FAILED", "why", "", False)
 
 

@@ -46,6 +46,12 @@ def test_the_script_is_the_golden_one(golden: str, batch: Batch) -> None:
     assert batch_script(batch) == (GOLDEN / golden).read_text()
 
 
+def test_nodes_to_keep_away_from() -> None:
+    kept = batch_script(example("testbed", "mask_rcnn_r50_fpn_1x_coco"))
+    text = batch_script(example("testbed", "mask_rcnn_r50_fpn_1x_coco", exclude=("n2", "n4")))
+    assert set(text.splitlines()) - set(kept.splitlines()) == {"#SBATCH --exclude=n2,n4"}
+
+
 def cluster(**changes: object) -> Cluster:
     plain = replace(load_cluster("testbed", (CLUSTERS,)), array_parallelism=None, environment={})
     return replace(plain, **changes)  # type: ignore[arg-type]

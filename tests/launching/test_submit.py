@@ -10,10 +10,13 @@ from training.tiny import write_place
 
 from harness import leases
 from harness.errors import UserError
+from harness.failures import Failure
 from harness.files import read_json, write_json
+from harness.launching import retries, supervisor
 from harness.launching import submit as submit_module
-from harness.launching import supervisor
+from harness.launching.frozen_code import Submission
 from harness.launching.prepare import prepare, write
+from harness.launching.retries import read_retries
 from harness.launching.status import status_rows
 from harness.launching.submit import Action, decide, submit, wait
 from harness.launching.supervisor import Home, Job, queued_folders
@@ -21,6 +24,8 @@ from harness.matrix import Experiment, load_experiment
 from harness.runs import RunPaths, State, write_state
 from harness.settings import Settings, load_settings
 from harness.training.notes import Note, write_note
+
+SUBMISSION = Submission(code="0123456789ab", matrix="tiny-0123456789ab.yaml")
 
 
 @pytest.fixture
@@ -42,7 +47,7 @@ def test_decisions(place: tuple[Experiment, Settings]) -> None:
     for state, attempt, expected in (
         (State.QUEUED, 0, Action.START),
         (State.RUNNING, 1, Action.LEAVE),
-        (State.FAILED, 1, Action.RESUME),
+        (State.FAILED, 1, Action.LEAVE),
         (State.KILLED, 1, Action.RESUME),
         (State.FINISHED, 1, Action.SKIP),
     ):
@@ -50,13 +55,52 @@ def test_decisions(place: tuple[Experiment, Settings]) -> None:
         assert actions(place) == [expected, "start"]
 
 
-def test_a_dead_process_is_resumed(place: tuple[Experiment, Settings]) -> None:
+def test_what_failed_is_retried_when_asked(place: tuple[Experiment, Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = prepare(*place)
+    submit(*place)
+    for entry in Home(place[1].run_root).queue.iterdir():
+        entry.unlink()
+    write_state(first.paths, State.FAILED, attempt=1, reason="KeyError: 'x'", kind=Failure.BUG)
+    write_state(second.paths, State.KILLED, attempt=1, reason="stopped by SIGTERM", kind=Failure.CANCELLED)
+    left, resumed = decide([first, second], place[1])
+    assert (left.action, left.failed, left.text) == (Action.LEAVE, True, "bug: KeyError: 'x'")
+    assert (resumed.action, resumed.failed, resumed.text) == (Action.RESUME, False, "")
+    retried, resumed = submit(*place, retry=True)
+    assert (retried.action, retried.text) == (Action.RETRY, "bug: unchanged: mend the cause first")
+    assert resumed.action == Action.RESUME
+    assert queued_folders(Home(place[1].run_root)) == {str(run.paths.folder) for run in (first, second)}
+    assert [entry.kind for entry in read_retries(first.paths)] == [Failure.BUG]
+    assert read_retries(second.paths) == []
+    monkeypatch.setattr(retries, "RETRIES", 1)
+    for entry in Home(place[1].run_root).queue.iterdir():
+        entry.unlink()
+    write_state(first.paths, State.FAILED, attempt=2, reason="KeyError: 'x'", kind=Failure.BUG)
+    refused = decide([first], place[1], retry=True)[0]
+    assert (refused.action, refused.failed) == (Action.LEAVE, True)
+    assert refused.text.startswith("bug, not retried: 1 retries did not help; mend the cause, then remove ")
+
+
+def test_a_run_that_cannot_be_read_is_left_alone(place: tuple[Experiment, Settings]) -> None:
+    """Also when asked for retries; the other one is started."""
+    first, _ = prepare(*place)
+    write(first)
+    first.paths.state.write_text("{")
+    for retry in (False, True):
+        left, other = decide(prepare(*place), place[1], retry=retry)
+        assert (left.action, other.action) == (Action.LEAVE, Action.START)
+        assert left.text.startswith(f"mistake: {first.paths.state}: not JSON: ")
+
+
+def test_a_dead_process_is_seen(place: tuple[Experiment, Settings]) -> None:
     run = prepare(*place)[0]
     write(run)
     write_state(run.paths, State.RUNNING, attempt=1)
     gone = {"state": "RUNNING", "attempt": 1, "host": supervisor.socket.gethostname(), "pid": 2**22 - 1, "started": 1.0}
     write_json(run.paths.state, gone)
-    assert actions(place)[0] == "resume"
+    (decision, _) = decide(prepare(*place), place[1])
+    assert (decision.action, decision.text.partition(" (")[0]) == (
+        Action.LEAVE, "unknown: its process died without a word",
+    )  # fmt: skip
     assert read_json(run.paths.state)["state"] == "FAILED"  # and so other hosts know
 
 
@@ -97,7 +141,7 @@ def test_gpus_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
-    assert [submit_module._gpus(wanted, jobs) for wanted, jobs in ((0, 1), (8, 1), (8, 2), (2, 2), (8, 16))] == [
+    assert [submit_module.local_gpus(wanted, jobs) for wanted, jobs in ((0, 1), (8, 1), (8, 2), (2, 2), (8, 16))] == [
         0, 8, 4, 2, 0,
     ]  # fmt: skip
 
@@ -138,7 +182,7 @@ def test_a_run_that_cannot_be_started_does_not_stop_the_others(
     supervisor.supervise(Home(place[1].run_root), jobs=1, tracking_uri="")
     assert started == [second.paths.folder]
     failed = status_rows(*place)[0]
-    assert (failed["state"], failed["text"]) == ("FAILED", "cannot be started: no room")
+    assert (failed.state, failed.text) == ("FAILED", "cannot be started: no room")
 
 
 def test_a_run_queued_while_the_supervisor_leaves(
@@ -159,40 +203,39 @@ def test_a_run_queued_while_the_supervisor_leaves(
 
     def late(lease: supervisor.Lease) -> None:
         if len(started) == 1:
-            supervisor.enqueue(home, runs[1].paths, minutes=1, gpus=0)
+            supervisor.enqueue(home, runs[1].paths, SUBMISSION, minutes=1, gpus=0)
         release(lease)
 
     monkeypatch.setattr(supervisor, "_start", start)
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(supervisor.Lease, "release", late)
-    supervisor.enqueue(home, runs[0].paths, minutes=1, gpus=0)
+    supervisor.enqueue(home, runs[0].paths, SUBMISSION, minutes=1, gpus=0)
     supervisor.supervise(home, jobs=1, tracking_uri="")
     assert started == [run.paths.folder for run in runs]
 
 
 def test_status(place: tuple[Experiment, Settings], tmp_path: Path, shapes: Path) -> None:
     run = prepare(*place)[0]
-    assert [row["state"] for row in status_rows(*place)] == ["NEW", "NEW"]
+    assert [row.state for row in status_rows(*place)] == ["NEW", "NEW"]
     write(run)
     write_state(run.paths, State.RUNNING, attempt=2, progress="epoch 1/2")
     run.paths.segment(2).parent.mkdir(parents=True)
     run.paths.segment(2).write_text('{"mode": "val", "epoch": 1, "step": 3, "bbox_mAP": 0.3821, "segm_mAP": null}\n')
     row = status_rows(*place)[0]
-    shown = ("state", "attempt", "box_ap", "mask_ap", "text")
-    assert tuple(row[name] for name in shown) == ("RUNNING", 2, "38.2", "-", "epoch 1/2")
+    assert (row.state, row.attempt, row.box_ap, row.mask_ap, row.text) == ("RUNNING", 2, 0.3821, None, "epoch 1/2")
     changed = load_experiment(write_place(tmp_path, shapes, multiscale="[false, true]", epochs=3))
     rows = status_rows(changed, place[1])
-    assert [row["state"] for row in rows] == ["NEW", "NEW", "RUNNING"]
-    assert rows[2]["text"] == "not in the matrix as it is now"
+    assert [row.state for row in rows] == ["NEW", "NEW", "RUNNING"]
+    assert rows[2].text == "epoch 1/2; not in the matrix as it is now"
 
 
 def test_what_status_says_of_runs_in_trouble(place: tuple[Experiment, Settings]) -> None:
     first, second = prepare(*place)
     submit(*place)
-    assert [row["text"] for row in status_rows(*place)] == ["no supervisor lives: harness submit starts one"] * 2
+    assert [row.text for row in status_rows(*place)] == ["no supervisor lives: harness submit starts one"] * 2
     holder = leases.acquire(Home(place[1].run_root).lease)
     assert holder is not None
-    assert [row["text"] for row in status_rows(*place)] == [""] * 2
+    assert [row.text for row in status_rows(*place)] == [""] * 2
     for attempt in (1, 2):
         first.paths.attempt(attempt).mkdir(parents=True)
     write_state(first.paths, State.FAILED, attempt=2, reason="why")
@@ -202,7 +245,7 @@ def test_what_status_says_of_runs_in_trouble(place: tuple[Experiment, Settings])
         written=time.time() - 200, slow=["rank 1 on n4: data takes 3.1 x the median (0.62 s a step)"],
     )  # fmt: skip
     write_note(second.paths.attempt(1), note)
-    assert [row["text"] for row in status_rows(*place)] == [
+    assert [row.text for row in status_rows(*place)] == [
         "why; 2 attempts in a row without a newer checkpoint",
         "epoch 1/2; slow: rank 1 on n4: data takes 3.1 x the median (0.62 s a step); no sign of life from n3 for 200 s",
     ]
@@ -220,13 +263,13 @@ def test_a_start_that_never_succeeds_is_not_tried_for_ever(
         supervisor, "_start", lambda *_: started.append(1) or write_state(run.paths, State.FAILED, attempt=3)
     )
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.0)
-    supervisor.enqueue(home, run.paths, minutes=1, gpus=0)
+    supervisor.enqueue(home, run.paths, SUBMISSION, minutes=1, gpus=0)
     for attempt in (1, 2):
         run.paths.attempt(attempt).mkdir(parents=True)
     supervisor.supervise(home, jobs=1, tracking_uri="")
     assert not started
-    assert "attempts 1 and 2 ended without a newer checkpoint" in status_rows(*place)[0]["text"]
-    supervisor.enqueue(home, run.paths, minutes=1, gpus=0)
+    assert "attempts 1 and 2 ended without a newer checkpoint" in status_rows(*place)[0].text
+    supervisor.enqueue(home, run.paths, SUBMISSION, minutes=1, gpus=0)
     supervisor.supervise(home, jobs=1, tracking_uri="")
     assert started
 
@@ -260,4 +303,4 @@ def test_status_without_the_data_finds_runs_by_name(place: tuple[Experiment, Set
     write(run)
     write_state(run.paths, State.FAILED, attempt=1, reason="why")
     settings = load_settings(tmp_path, {"HARNESS_DATASET_SHAPES": str(tmp_path / "gone")})
-    assert [row["state"] for row in status_rows(place[0], settings)] == ["FAILED", "NEW"]
+    assert [row.state for row in status_rows(place[0], settings)] == ["FAILED", "NEW"]

@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from conftest import ROOT
 from training.tiny import write_place
 
 from harness.launching.job import STOPPED_BY
@@ -122,7 +124,9 @@ def test_a_submit_from_end_to_end_with_kills(place: Place, tmp_path: Path, shape
     assert place.wait(second, ended) == State.FAILED
     failed = place.rows()[1]
     assert "died without a word" in failed["text"] and Path(failed["output"]).suffix == ".out"
-    assert [row["action"] for row in place.command("submit", "tiny.yaml", "--json")] == ["skip", "resume"]
+    assert [row["action"] for row in place.command("submit", "tiny.yaml", "--json")] == ["skip", "leave alone"]
+    again = place.command("submit", "tiny.yaml", "--retry", "--json")
+    assert [(row["action"], row["text"]) for row in again] == [("skip", ""), ("retry", "unknown: unchanged")]
     assert place.wait(second, ended) == State.FINISHED
     starts = [row["step"] for row in merged_rows(second) if row["mode"] == "attempt"]
     assert starts == [0, 3]
@@ -157,6 +161,24 @@ def test_wait_replaces_a_killed_supervisor_and_can_be_left(place: Place, tmp_pat
     out, _ = waiting.communicate(timeout=300)
     assert waiting.returncode == 0 and "all finished" in out
     assert [read_state(paths).attempt for paths in (first, second)] == [1, 1]
+
+
+def test_an_edit_after_the_submit_changes_nothing(place: Place, tmp_path: Path, shapes: Path) -> None:
+    """Submitted from a copy of the package, which then cannot even be imported; supervisor and jobs have their own."""
+    for part in ("harness", "experiments"):
+        shutil.copytree(ROOT / part, tmp_path / "checkout" / part, ignore=shutil.ignore_patterns("__pycache__"))
+    place.environ |= {"PYTHONPATH": str(tmp_path / "checkout"), "PYTHONSAFEPATH": "1"}
+    write_place(tmp_path, shapes, multiscale="[false, true]", settings="local_jobs = 1", epochs=1)
+    submitted = place.command("submit", "tiny.yaml", "--json")
+    for file in ("training/step.py", "launching/job.py", "launching/supervisor.py", "tracking/shipper.py"):
+        (tmp_path / "checkout" / "harness" / file).write_text("raise RuntimeError('this is not the frozen copy')\n")
+    for row in submitted:
+        paths = RunPaths(Path(row["folder"]))
+        assert place.wait(paths, ended) == State.FINISHED, read_state(paths).reason
+        (attempt,) = [entry for entry in merged_rows(paths) if entry["mode"] == "attempt"]
+        assert (attempt["code"]["digest"], attempt["code"]["frozen"]) == (row["code"], True)
+        assert (tmp_path / "runs/.matrix" / attempt["matrix"]).read_text() == (tmp_path / "tiny.yaml").read_text()
+        assert "RuntimeError" not in (paths.folder / "shipper.log").read_text()
 
 
 def test_two_submits_at_once_and_a_failing_run(place: Place, tmp_path: Path, shapes: Path) -> None:

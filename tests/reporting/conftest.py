@@ -12,6 +12,7 @@ from harness.recipe import NUMERICS, to_dict
 from harness.reporting.records import EpochAP, FileRecord, Hardware, Record
 
 H100 = Hardware(kind="cuda", device="NVIDIA H100", count=8)
+V100 = Hardware(kind="cuda", device="Tesla V100-SXM2-32GB", count=8)
 EPYC = Hardware(kind="cpu", device="AMD EPYC", count=1)
 
 Load = Callable[[str], Experiment]

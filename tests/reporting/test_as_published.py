@@ -23,7 +23,7 @@ def test_lines_of_the_published_readme(tmp_path: Path) -> None:
     """An FP16 row with its speed, and a linked backbone whose link is the wrong one, as published."""
     page = write_published_tables(load_experiment(ZOO), tmp_path / "out").read_text()
     assert [line for line in page.splitlines() if line.startswith("## ")] == [
-        "## Results and Models", "## Pre-trained Models", "## Known of these rows",
+        "## Results and Models", "## Pre-trained Models", "## Plots", "## Known of these rows",
     ]  # fmt: skip
     assert (
         f"| R-50-FPN (FP16) | pytorch | 1x | 3.6 | 24.1 | 38.1 | 34.7 "

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,8 +13,9 @@ import pytest
 
 from harness.errors import UserError
 from harness.matrix import Experiment
+from harness.reporting.check import check_report
 from harness.reporting.page import BEGIN, END, splice, write_report
-from harness.reporting.records import Record
+from harness.reporting.records import Record, read_snapshot
 from reporting.conftest import Load, finished, on_cpu, unfinished
 
 GOLDEN = Path(__file__).parent / "golden" / "page.md"
@@ -47,7 +49,7 @@ def golden_records(experiment: Experiment) -> list[Record]:
 
 def test_the_page_is_the_hand_written_one(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = load(MATRIX)
-    monkeypatch.setattr("harness.reporting.plots.tradeoff", lambda rows: None)
+    monkeypatch.setattr("harness.reporting.page.figures", lambda *rows, **others: {})
     paths = write_report(experiment, golden_records(experiment), Path("reports/small"), run_root=Path("runs"))
     assert paths.page.read_text(encoding="utf-8") == GOLDEN.read_text(encoding="utf-8")
     assert not paths.plots
@@ -56,19 +58,31 @@ def test_the_page_is_the_hand_written_one(load: Load, monkeypatch: pytest.Monkey
 def test_no_generated_file_names_this_machine(load: Load) -> None:
     experiment = load(MATRIX)
     paths = write_report(experiment, golden_records(experiment), Path("reports/small"), run_root=Path("runs"))
-    for path in (paths.page, paths.records, paths.manifest, *paths.plots):
+    for path in (paths.page, paths.site, paths.records, paths.manifest, *paths.plots):
         assert str(Path.cwd()) not in path.read_text(encoding="utf-8")
 
 
 def test_the_order_of_runs_changes_no_byte(load: Load) -> None:
     experiment = load(MATRIX)
     records = golden_records(experiment)
-    one = write_report(experiment, records, Path("one"))
+    write_report(experiment, records, Path("one"))
     shuffled = random.Random(3).sample(records, len(records))
     assert shuffled != records
-    other = write_report(experiment, shuffled, Path("two"))
-    for path, twin in ((one.page, other.page), (one.records, other.records), (one.manifest, other.manifest)):
-        assert path.read_bytes() == twin.read_bytes()
+    write_report(experiment, shuffled, Path("two"))
+    one = everything(Path("one"))
+    assert one == everything(Path("two"))
+    assert {
+        "README.md",
+        "records.json",
+        "manifest.json",
+        "model-index.yml",
+        "tables/1-multi-scale-no.csv",
+    } <= one.keys()
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """The content of every file of a report."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.slow
@@ -77,8 +91,8 @@ def test_locale_time_zone_and_user_settings_change_no_byte(load: Load, tmp_path:
     history = finished(experiment.cells[0]).history
     records = [replace(record, history=history) for record in golden_records(experiment)]
     first = write_report(experiment, records, Path("reports/small"), run_root=Path("runs"))
-    assert [path.name for path in first.plots] == ["tradeoff.svg", "curves-1.svg", "curves-2.svg"]
-    before = {path.name: path.read_bytes() for path in (first.page, first.records, first.manifest, *first.plots)}
+    assert [path.name for path in first.plots] == ["speed.svg", "memory.svg", "curves-1.svg", "curves-2.svg"]
+    before = everything(first.page.parent)
     (tmp_path / "matplotlibrc").write_text("axes.facecolor: red\nfont.size: 20\n")
     script = (
         "from pathlib import Path; from harness.matrix import load_experiment\n"
@@ -92,9 +106,7 @@ def test_locale_time_zone_and_user_settings_change_no_byte(load: Load, tmp_path:
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }  # fmt: skip
     subprocess.run([sys.executable, "-c", script], check=True, env=os.environ | changed)
-    assert before == {
-        path.name: path.read_bytes() for path in (first.page, first.records, first.manifest, *first.plots)
-    }
+    assert before == everything(first.page.parent)
 
 
 def test_text_around_the_markers_stays(load: Load) -> None:
@@ -155,5 +167,24 @@ def test_the_manifest_has_every_file_of_every_finished_run_in_a_row(load: Load) 
         "name": "mask_rcnn_r50_caffe_fpn_1x_coco", "seed": 0, "full": True,
         "run_id": "run-of-mask_rcnn_r50_caffe_fpn_1x_coco-0",
         "key": "0123456789", "identity": "fedcba9876543210", "commit": "1234567890abcdef",
+        "metrics": {"bbox_mAP": 0.3804, "segm_mAP": 0.3449},
     }  # fmt: skip
     assert [row["full"] for row in manifest["rows"]] == [True, False]
+
+
+@pytest.mark.slow
+def test_an_imported_curve_is_kept_and_drawn_beside_ours(load: Load, tmp_path: Path) -> None:
+    """After epochs 1 and 2 the imported log has box AP 1/40 and 2/40; the report is rebuilt without it."""
+    from launching.test_import_log import CELL, epochs, write
+
+    from harness.launching.import_log import import_log
+
+    import_log(write(tmp_path, epochs(1, 12)), Path("runs"), cell=CELL)
+    experiment = load("include: [{backbone: R-50, style: caffe, schedule: [1x, 2x]}]\n")
+    paths = write_report(experiment, list(map(finished, experiment.cells)), Path("out"), run_root=Path("runs"))
+    ((cell, curve),) = read_snapshot(paths.records).published.items()
+    assert (cell, [point.bbox_mAP for point in curve[:2]]) == (CELL, [1 / 40, 2 / 40])
+    shutil.rmtree("runs")
+    assert check_report(experiment, Path("out")) == []
+    drawn = Path("out/plots/curves-1.svg").read_text(encoding="utf-8")
+    assert drawn.count("line dashed s0") == 3 and "line dashed s1" not in drawn  # two panels and the legend

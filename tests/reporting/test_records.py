@@ -30,7 +30,11 @@ from harness.tracking.query import TrackedRun
 from harness.tracking.snapshot import look
 from reporting.conftest import Load, finished, unfinished
 
-HISTORY = {"epoch": [(100, 1.0), (200, 2.0)], "bbox_mAP": [(100, 0.1), (200, 0.2)], "segm_mAP": [(200, 0.1)]}
+HISTORY = {
+    "val/epoch": [(100, 1.0), (200, 2.0)],
+    "val/bbox_mAP": [(100, 0.1), (200, 0.2)],
+    "val/segm_mAP": [(200, 0.1)],
+}
 
 
 def tracked(paths: RunPaths, metrics: dict[str, float]) -> TrackedRun:
@@ -39,7 +43,7 @@ def tracked(paths: RunPaths, metrics: dict[str, float]) -> TrackedRun:
     tags = fields.tags(look(paths)) | {"harness.key": spec.key}
     return TrackedRun(
         run_id="r1", name="x", status="FINISHED", tags=tags, params=fields.params(spec), metrics=metrics,
-        start=folders.START + 0.25, end=None,
+        start=folders.START + 0.25, end=None, history=HISTORY if "val/epoch" in metrics else {},
     )  # fmt: skip
 
 
@@ -50,7 +54,7 @@ def test_a_finished_run_becomes_its_record(tmp_path: Path) -> None:
         "val/epoch": 2.0, "val/bbox_mAP": 0.2, "val/segm_mAP": 0.1, "val/bbox_mAP_s": float("nan"), "val/lr": 0.02,
         "epoch": 2.0, "train/loss": 0.5, "memory_gb": 4.0,
     }  # fmt: skip
-    record = of_tracked(tracked(paths, metrics), HISTORY)
+    record = of_tracked(tracked(paths, metrics))
     assert record == Record(
         cell=spec.cell,
         name=spec.name,
@@ -76,6 +80,7 @@ def test_a_finished_run_becomes_its_record(tmp_path: Path) -> None:
         hardware=Hardware(kind="cuda", device="NVIDIA H100", count=8),
         versions={"python": "3.11.9", "torch": "2.6.0", "cuda": "12.4"},
         commit="c0ffee",
+        codes=("abc",),
         evaluation_library="pycocotools 2.0.11",
         annotations={"train": "a" * 64, "val": "b" * 64},
         files={"checkpoint": FileRecord(path="/runs/epoch_2.pth", size=7, sha256="e" * 64)},
@@ -87,7 +92,7 @@ def test_a_running_run_has_the_epoch_it_is_in(tmp_path: Path) -> None:
     paths = folders.folder(tmp_path)
     folders.write_rows(paths, 1, [folders.attempt_row(1)])
     folders.set_state(paths, State.RUNNING)
-    record = of_tracked(tracked(paths, {"epoch": 2.0, "val/epoch": 1.0, "val/bbox_mAP": 0.1}), HISTORY)
+    record = of_tracked(tracked(paths, {"epoch": 2.0, "val/epoch": 1.0, "val/bbox_mAP": 0.1}))
     assert (record.state, record.epoch, record.epochs, record.dirty) == ("RUNNING", 2, 2, True)
     assert (record.memory_gb, record.hardware, record.files) == (None, None, {})
 
@@ -95,13 +100,13 @@ def test_a_running_run_has_the_epoch_it_is_in(tmp_path: Path) -> None:
 def test_a_failed_run_says_why(tmp_path: Path) -> None:
     paths = folders.folder(tmp_path)
     folders.set_state(paths, State.FAILED, reason="out of memory")
-    record = of_tracked(tracked(paths, {}), {name: [] for name in HISTORY})
+    record = of_tracked(tracked(paths, {}))
     assert (record.state, record.reason, record.epoch, record.history) == ("FAILED", "out of memory", 0, ())
 
 
 def snapshot(*records: Record) -> Snapshot:
     return Snapshot(
-        experiment="small", matrix="experiments/small.yaml", run_root="../../runs", picture=None, matplotlib="3",
+        experiment="small", matrix="experiments/small.yaml", run_root="../../runs", picture=None,
         records=ordered(records),
     )  # fmt: skip
 

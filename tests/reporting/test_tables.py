@@ -9,10 +9,11 @@ import pytest
 from harness import axes
 from harness.errors import UserError
 from harness.matrix import Experiment, load_experiment
+from harness.reporting.measures import device
 from harness.reporting.records import Hardware, Record
 from harness.reporting.rows import match
 from harness.reporting.tables import ResultTable, result_tables
-from reporting.conftest import Load, finished, on_cpu, unfinished
+from reporting.conftest import V100, Load, finished, on_cpu, unfinished
 
 ZOO = Path(__file__).parents[2] / "experiments" / "zoo.yaml"
 TWO = "include: [{backbone: R-50, schedule: [1x, 2x]}]\n"
@@ -33,7 +34,7 @@ def shown(experiment: Experiment, *records: Record, row: int = 0) -> dict[str, A
 
 def test_the_published_columns_and_first_cells() -> None:
     first, second = tables(load_experiment(ZOO), [])
-    assert first.title == "Results and models"
+    assert first.title == "Results and Models"
     assert first.columns == (
         "Backbone", "Style", "Lr schd", "Mem (GB)", "Inf time (fps)", "box AP", "mask AP", "Config", "Download"
     )  # fmt: skip
@@ -63,7 +64,7 @@ def test_the_backbone_style_and_schedule_are_those_of_the_published_rows(shared:
 
 def test_a_full_result_on_gpus_has_no_mark(load: Load) -> None:
     experiment = load(TWO)
-    row = shown(experiment, finished(experiment.cells[0], box=0.3825001, mask=0.34749))
+    row = shown(experiment, finished(experiment.cells[0], box=0.3825001, mask=0.34749, hardware=V100))
     assert row["marks"] == []
     assert (row["Mem (GB)"], row["Inf time (fps)"], row["box AP"], row["mask AP"]) == ("4.4", "16.1", "38.3", "34.7")
     assert [link.text for link in row["Download"]] == ["model", "log"]
@@ -86,14 +87,14 @@ def test_seeds_show_mean_deviation_and_number(load: Load) -> None:
     row = shown(experiment, *found)
     assert row["box AP"] == "38.3 ± 0.3 (n=3)"
     assert row["mask AP"] == "34.0 ± 0.0 (n=3)"
-    assert row["Inf time (fps)"] == "16.1"
+    assert row["Inf time (fps) on H100"] == "16.1"
     assert row["marks"] == []
     # without the last: mean 38.2, deviation .4 / sqrt 2 = .2828
     row = shown(experiment, *found[:2], unfinished(cell, "FAILED", 2, reason="out of memory"))
-    assert row["box AP"] == "38.2 ± 0.3 (n=2)"
+    assert row["box AP"] == "38.2 ± 0.3 (n=2 of 3)"
     assert row["marks"] == ["seed 2: failed: out of memory"]
     row = shown(experiment, found[0])
-    assert row["box AP"] == "38.0 (n=1)"
+    assert row["box AP"] == "38.0 (n=1 of 3)"
     assert row["marks"] == ["seed 1, 2: no run is recorded yet"]
 
 
@@ -122,6 +123,7 @@ def test_an_unfinished_run_shows_its_state_and_no_number(
         (SHORT, {}, "shortened, not a full result: epochs=2, image_scale=0.5"),
         (TWO, {"epoch": 10}, "partial, not a full result: evaluated after epoch 10 of 12"),
         (TWO, {"hardware": None}, "trained on hardware that was not recorded"),
+        (TWO, {"codes": ("abc", "def")}, "trained by two codes: abc, def"),
         (TWO, {"dirty": True}, "the code had changes that its commit 1234567890 lacks"),
     ],
 )
@@ -139,7 +141,7 @@ def test_an_override_stands_in_the_first_cell_and_is_spelled_out(load: Load) -> 
 
 def test_memory_and_speed_of_a_cpu_stand_in_its_own_columns(load: Load) -> None:
     experiment = load(TWO)
-    records = on_cpu(finished(experiment.cells[0])), finished(experiment.cells[1])
+    records = on_cpu(finished(experiment.cells[0])), finished(experiment.cells[1], hardware=V100)
     columns = ("Mem (GB)", "Inf time (fps)", "Mem (GB) on CPU", "Inf time (fps) on CPU")
     cpu, gpu = (shown(experiment, *records, row=index) for index in (0, 1))
     assert [cpu[name] for name in columns] == ["-", "-", "7.3", "0.52"]
@@ -150,14 +152,40 @@ def test_memory_and_speed_of_a_cpu_stand_in_its_own_columns(load: Load) -> None:
 
 def test_the_processs_memory_never_fills_the_gpu_column(load: Load) -> None:
     experiment = load(TWO)
-    assert shown(experiment, finished(experiment.cells[0], memory_kind="rss"))["Mem (GB)"] == "-"
+    row = shown(experiment, finished(experiment.cells[0], memory_kind="rss", hardware=V100))
+    assert (row["Mem (GB)"], row["Inf time (fps)"]) == ("-", "16.1")
 
 
-def test_rows_of_several_kinds_of_gpu_say_which(load: Load) -> None:
+def test_other_gpus_have_columns_of_their_own(load: Load) -> None:
     experiment = load(TWO)
-    v100 = finished(experiment.cells[1], hardware=Hardware(kind="cuda", device="Tesla V100", count=8))
-    first, second = (shown(experiment, finished(experiment.cells[0]), v100, row=index) for index in (0, 1))
-    assert (first["marks"], second["marks"]) == (["on NVIDIA H100"], ["on Tesla V100"])
+    columns = ("Mem (GB)", "Inf time (fps)", "Mem (GB) on H100", "Inf time (fps) on H100")
+    records = finished(experiment.cells[0]), finished(experiment.cells[1], hardware=V100, fps=12.0)
+    first, second = (shown(experiment, *records, row=index) for index in (0, 1))
+    assert [first[name] for name in columns] == ["-", "-", "4.4", "16.1"]
+    assert [second[name] for name in columns] == ["4.4", "12.0", "-", "-"]
+    assert (first["marks"], second["marks"]) == ([], [])
+
+
+def test_kinds_of_one_gpu_say_which(load: Load) -> None:
+    experiment = load(TWO)
+    twin = finished(experiment.cells[1], hardware=Hardware(kind="cuda", device="NVIDIA H100 80GB HBM3", count=8))
+    first, second = (shown(experiment, finished(experiment.cells[0]), twin, row=index) for index in (0, 1))
+    assert (first["marks"], second["marks"]) == (["on NVIDIA H100"], ["on NVIDIA H100 80GB HBM3"])
+    assert first["Mem (GB) on H100"] == second["Mem (GB) on H100"] == "4.4"
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("Tesla V100-SXM2-32GB", "V100"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("NVIDIA A100-PCIE-40GB", "A100 PCIE"),  # it runs at other clocks
+        ("NVIDIA GeForce RTX 3090", "RTX 3090"),
+    ],
+)
+def test_short_names_of_gpus(name: str, short: str) -> None:
+    assert device(Hardware(kind="cuda", device=name, count=1)) == short
 
 
 def test_without_named_tables_there_is_one_for_each_multi_scale_value(load: Load) -> None:

@@ -6,11 +6,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+
+from slurm.place import Place
+from slurm.waiting import eventually
 
 TESTBED = ROOT / "slurm" / "testbed"
 STATE = ROOT / ".slurm-testbed"
@@ -30,14 +33,6 @@ def output(command: str) -> str:
 def run_testbed(command: str, *, state: Path = STATE, check: bool = True) -> "subprocess.CompletedProcess[str]":
     """up or down."""
     return call(f"{sys.executable} {TESTBED}/testbed.py {command} --state {state}", check=check)
-
-
-def eventually(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Wait for it; fail where it does not come."""
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, f"not within {seconds} s"
-        time.sleep(0.2)
 
 
 def start_now(job: str) -> None:
@@ -75,3 +70,12 @@ def cluster() -> Iterator[Path]:
         yield STATE
     if not found:
         run_testbed("down")
+
+
+@pytest.fixture
+def place(cluster: Path, tmp_path: Path) -> Iterator[Place]:
+    """A working folder whose jobs are cancelled in the end."""
+    made = Place(tmp_path)
+    yield made
+    for name in (tmp_path / "runs" / ".slurm").glob("*"):
+        call(f"scancel --name={name.name}")

@@ -11,6 +11,8 @@ from harness.runs import RunPaths, RunSpec, RunState, SplitSpec, State, merge_lo
 
 START = 1_700_000_000.0
 """When every run here starts; step s is logged s seconds later."""
+CODE = {"digest": "abc", "version": "0.1.0", "commit": "c0ffee", "dirty": False, "frozen": True}
+"""Which runs here are trained by."""
 LOSSES = ("loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "loss_bbox", "loss_mask", "loss", "acc")
 TRAIN_VALUES = len(LOSSES) + 5
 """Numbers of a train row that are metrics: the losses, lr, memory, data_time, time and epoch."""
@@ -56,8 +58,9 @@ def folder(root: Path, run: RunSpec | None = None) -> RunPaths:
 
 def attempt_row(number: int, step: int = 0) -> dict[str, Any]:
     """The first line of an attempt."""
-    info = {"versions": {"python": "3.11.9", "torch": "2.6.0"}, "git": {"commit": "c0ffee", "dirty": True}}
+    info = {"versions": {"python": "3.11.9", "torch": "2.6.0"}}
     row = {"mode": "attempt", "attempt": number, "time": START + step, "step": step, "env_info": info, "seed": 0}
+    row |= {"code": CODE | {"dirty": True}}
     return row | {"exp_name": "x", "world": 1, "device": "cpu", "precision": "fp32", "stamp": START + step}
 
 
@@ -126,7 +129,8 @@ def finish(paths: RunPaths, *, attempt: int = 1) -> None:
         "images_per_second": 16.0,
         "hardware": {"kind": "cuda", "device": "NVIDIA H100", "count": 8, "host": "node7"},
         "versions": {"python": "3.11.9", "torch": "2.6.0", "cuda": "12.4"},
-        "git": {"commit": "c0ffee", "dirty": False},
+        "code": CODE,
+        "codes": [CODE["digest"]],
         "evaluation_library": "pycocotools 2.0.11",
         "attempts": attempt,
         "files": files,

@@ -8,7 +8,7 @@ from harness.runs import State
 from harness.tracking import fields
 from harness.tracking.snapshot import look
 
-from .folders import attempt_row, folder, set_state, spec, system_rows, write_rows
+from .folders import CODE, attempt_row, folder, set_state, spec, system_rows, train_row, write_rows
 
 
 def test_params_are_the_executed_recipe_the_axes_and_the_seed():
@@ -60,6 +60,14 @@ def test_tags_of_a_running_run(tmp_path):
     assert {name: found.get(name) for name in expected} == expected
     assert "Shortened (epochs=2): not a result of the full recipe." in found["mlflow.note.content"]
     assert "harness.result" not in found
+
+
+def test_a_run_that_two_codes_have_trained_is_not_full(tmp_path):
+    paths = folder(tmp_path, spec(shortening=Shortening()))
+    write_rows(paths, 1, [attempt_row(1), train_row(10)])
+    assert [fields.tags(look(paths))[f"harness.{name}"] for name in ("full", "codes")] == ["true", "abc"]
+    write_rows(paths, 2, [attempt_row(2, 10) | {"code": CODE | {"digest": "def"}}, train_row(20)])
+    assert [fields.tags(look(paths))[f"harness.{name}"] for name in ("full", "codes")] == ["false", "abc,def"]
 
 
 def test_a_run_that_was_stopped_waits(tmp_path):

@@ -49,6 +49,15 @@ def test_a_run_that_was_killed_is_put_right_by_who_looks_next(killed, uri):
     assert said == []
 
 
+def test_a_run_that_cannot_be_read_is_named(killed, uri, tmp_path):
+    said = []
+    broken = finished(tmp_path / "broken")
+    broken.spec.write_text("{")
+    repair([broken, killed], uri, said.append)
+    assert runs(uri, "zoo")[0].status == "FAILED"
+    assert len(said) == 1 and said[0].startswith(f"{broken.spec}: not JSON: ")
+
+
 def test_a_store_that_is_away_costs_a_line(killed, uri, tmp_path):
     said = []
     (tmp_path / "mlflow.db").write_text("no database at all\n" * 100)

@@ -114,6 +114,7 @@ def test_what_a_job_starts_has_no_password_in_its_command(tmp_path, monkeypatch)
     job._start_shipper(finished(tmp_path / "runs"), settings(tmp_path, f"http://anna:{PASSWORD}@node7").tracking_uri)
     supervisor.start_detached(
         supervisor.Home(tmp_path / "runs"),
+        code=tmp_path / "code",
         jobs=1,
         threads=1,
         tracking_uri=settings(tmp_path, f"http://anna:{PASSWORD}@node7").tracking_uri,

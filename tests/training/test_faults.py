@@ -1,5 +1,6 @@
 """Errors as torch and the system word them, in the user's words; tests/launching/test_faults.py provokes them."""
 
+import copy
 import errno
 import itertools
 import socket
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from harness.errors import UserError
+from harness.failures import Failure
 from harness.training.faults import explain, is_lost_contact
 
 HOST = socket.gethostname()
@@ -62,6 +64,48 @@ def test_one_line(error: BaseException, expected: str) -> None:
 )
 def test_bugs_stay_bugs(error: BaseException) -> None:
     assert explain(error) is None
+
+
+NO_DISK = FileNotFoundError(errno.ENOENT, "No such file or directory", "a.json")
+STALE = OSError(errno.ESTALE, "Stale file handle", "/data/a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (FULL, Failure.DISK),
+        (
+            RuntimeError("DataLoader worker (pid 12) is killed by signal: Bus error. It is ... shared memory"),
+            Failure.DISK,
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."), Failure.GPU_MEMORY),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), Failure.GPU_MEMORY),
+        (MemoryError(), Failure.MEMORY),
+        (RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. "), Failure.MEMORY),
+        (RuntimeError("CUDA error: uncorrectable ECC error encountered\nCUDA kernel errors might be"), Failure.NODE),
+        (RuntimeError("CUDA error: device not ready"), Failure.NODE),
+        (RuntimeError("No CUDA GPUs are available: no CUDA-capable device is detected"), Failure.NODE),
+        (OSError(errno.EIO, "Input/output error"), Failure.NODE),
+        (STALE, Failure.NODE),
+        (chained(STALE, UserError("/data/a.jpg: not a readable image")), Failure.NODE),
+        (RuntimeError("NCCL error: remote process exited or there was a network error"), Failure.NODE),
+        (NO_DISK, Failure.MISTAKE),
+        (UserError("as it is"), Failure.MISTAKE),
+        (UserError("no GPU", failure=Failure.NODE), Failure.NODE),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), None),  # a bug
+        (RuntimeError("CUDA error: device-side assert triggered"), None),
+    ],
+)
+def test_kinds(error: BaseException, kind: Failure | None) -> None:
+    told = explain(error)
+    assert (told and told.failure) == kind
+    assert "\n" not in str(told)
+
+
+def test_a_kind_survives_the_way_from_a_worker() -> None:
+    """The data loader's processes hand errors over by pickle."""
+    told = copy.copy(UserError("no GPU", failure=Failure.NODE))  # by the same means as pickle
+    assert (str(told), told.failure) == ("no GPU", Failure.NODE)
 
 
 def test_lost_contact() -> None:

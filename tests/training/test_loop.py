@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from harness.data.batches import TrainSet
 from harness.errors import UserError
 from harness.files import read_json, sha256
 from harness.launching.prepare import PreparedRun
+from harness.provenance import running_code
 from harness.runs import RunPaths, RunSpec, read_log
 from harness.training import checkpoint, loop, validation
 from harness.training.loop import train
@@ -74,6 +75,8 @@ def test_first_row_says_where_and_with_what(trained: Training) -> None:
     assert row["time"] == pytest.approx(row["stamp"], abs=5)
     assert row["env_info"]["versions"]["torch"] == torch.__version__.split("+")[0]
     assert row["env_info"]["hardware"]["kind"] == "cpu"
+    assert row["code"] == asdict(running_code())
+    assert (row["code"]["frozen"], row["matrix"]) == (False, None)  # not from a launcher's copy
     assert json.loads(row["config"])["epochs"] == 2
 
 

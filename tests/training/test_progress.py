@@ -2,7 +2,8 @@
 
 import pytest
 
-from harness.training.progress import TrainingProgress, duration
+from harness.training.progress import TrainingProgress
+from harness.wording import duration
 
 
 @pytest.mark.parametrize(

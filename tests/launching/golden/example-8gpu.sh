@@ -27,6 +27,7 @@ module load cuda/12.4
 module load nccl/2.21
 export NCCL_DEBUG=WARN
 export PYTHONPATH=/runs/.code/89ab${PYTHONPATH:+:$PYTHONPATH}
+export HARNESS_STAGING='/scratch/$USER/harness'
 ulimit -n 65536
 exec srun --kill-on-bad-exit=1 --cpus-per-task=6 \
   /venv/bin/python -P -m harness.launching.job \

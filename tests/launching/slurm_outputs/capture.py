@@ -17,7 +17,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "slurm" / "testbed")]
 
 from daemons import end, working  # noqa: E402
 
-from harness.launching import slurm  # noqa: E402
+from harness.launching import slurm, slurm_site  # noqa: E402
 
 STATE = ROOT / ".slurm-testbed"
 
@@ -69,8 +69,13 @@ def main() -> None:
     for name, command in {
         "squeue": slurm.queue_command(),
         "sacct": slurm.accounting_command(captured),
-        "sinfo": slurm.partitions_command(),
-        "config": ["scontrol", "show", "config"],
+        "sinfo": slurm_site.KINDS,
+        "config": slurm_site.CONFIG,
+        "partition": slurm_site.PARTITIONS,
+        "associations": slurm_site.associations_command("root", "testbed"),
+        "default_account": slurm_site.default_account_command("root", "testbed"),
+        "qos": slurm_site.QOSES,
+        "queued": slurm_site.QUEUED,
         "job": ["scontrol", "--oneliner", "show", "job", running.id],
     }.items():
         text = said(command).replace(str(ROOT), "ROOT")

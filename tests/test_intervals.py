@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.comparing.intervals import chance_of_drop, holm, image_interval, training_interval
+from harness.intervals import chance_of_drop, holm, image_interval, mean_interval, training_interval
 
 
 def test_one_seed_each_rests_on_the_prior() -> None:
@@ -25,6 +25,15 @@ def test_three_seeds_are_welch() -> None:
     found = training_interval([1.0, 2.0, 3.0], [5.0, 5.0, 5.0 + math.sqrt(3), 5.0 - math.sqrt(3)])
     assert not found.assumed
     assert found.high - found.difference == pytest.approx(2.570582 * 0.912871, rel=1e-5)
+
+
+def test_the_mean_of_pairs_is_surer_than_each() -> None:
+    """Four pairs of one seed each: 0.3 x sqrt(2) / sqrt(4) = 0.212132, x 1.959964 = 0.415773; the mean of
+
+    1.0, 0.8, 1.2 and 0.6 is 0.9.
+    """
+    found = mean_interval([([38.0], [39.0]), ([40.0], [40.8]), ([41.0], [42.2]), ([42.0], [42.6])])
+    assert (found.difference, found.low, found.high) == pytest.approx((0.9, 0.9 - 0.415773, 0.9 + 0.415773), abs=1e-5)
 
 
 def test_equal_seeds_without_scatter_do_not_divide_by_zero() -> None:

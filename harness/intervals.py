@@ -40,20 +40,33 @@ def image_interval(difference: float, resampled: "NDArray[np.float64]") -> Inter
     return Interval(difference, float(low), float(high))
 
 
-def training_interval(one: Sequence[float], two: Sequence[float]) -> Interval:
+Seeds = Sequence[float]
+"""The AP of a recipe's seeds."""
+
+
+def training_interval(one: Seeds, two: Seeds) -> Interval:
     """Of the difference of two recipes, two minus one, each trained with several seeds (Welch's t).
 
     A side with fewer than three seeds is taken to scatter with the prior of 0.3 AP.
     """
-    error, freedom = _error(one, two)
+    return mean_interval([(one, two)])
+
+
+def mean_interval(pairs: Sequence[tuple[Seeds, Seeds]]) -> Interval:
+    """Of the mean over pairs of recipes of their difference, two minus one: what training them all again may change.
+
+    No recipe may stand in two of the pairs. Priors as in training_interval.
+    """
+    error, freedom = _error(pairs)
     width = _quantile((1 + LEVEL) / 2, freedom) * error
-    difference = statistics.fmean(two) - statistics.fmean(one)
-    return Interval(difference, difference - width, difference + width, assumed=min(len(one), len(two)) < MEASURED)
+    difference = statistics.fmean(statistics.fmean(two) - statistics.fmean(one) for one, two in pairs)
+    assumed = any(len(seeds) < MEASURED for pair in pairs for seeds in pair)
+    return Interval(difference, difference - width, difference + width, assumed=assumed)
 
 
-def chance_of_drop(before: Sequence[float], now: Sequence[float]) -> float:
+def chance_of_drop(before: Seeds, now: Seeds) -> float:
     """The probability of a drop at least this large, if the two recipes were equally good (one-sided)."""
-    error, freedom = _error(before, now)
+    error, freedom = _error([(before, now)])
     drop = statistics.fmean(before) - statistics.fmean(now)
     if error == 0:
         return 0.5 if drop == 0 else float(drop < 0)
@@ -64,15 +77,16 @@ def chance_of_drop(before: Sequence[float], now: Sequence[float]) -> float:
     return float(t.sf(drop / error, freedom))
 
 
-def _error(one: Sequence[float], two: Sequence[float]) -> tuple[float, float]:
-    """Standard error of the difference of the means, and its degrees of freedom (Welch and Satterthwaite)."""
-    parts = [(_variance(values) / len(values), len(values)) for values in (one, two)]
+def _error(pairs: Sequence[tuple[Seeds, Seeds]]) -> tuple[float, float]:
+    """Standard error of the mean difference, and its degrees of freedom (Welch and Satterthwaite)."""
+    sides = [seeds for pair in pairs for seeds in pair]
+    parts = [(_variance(seeds) / len(seeds) / len(pairs) ** 2, len(seeds)) for seeds in sides]
     total = sum(part for part, _ in parts)
     below = sum(part**2 / (count - 1) for part, count in parts if count >= MEASURED)
     return math.sqrt(total), total**2 / below if below else math.inf
 
 
-def _variance(values: Sequence[float]) -> float:
+def _variance(values: Seeds) -> float:
     return statistics.variance(values) if len(values) >= MEASURED else PRIOR**2
 
 

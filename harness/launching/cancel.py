@@ -1,0 +1,93 @@
+"""Cancel runs: their jobs on a cluster, their places in the local queue, their processes on this machine."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from harness.failures import Failure
+from harness.launching import supervisor
+from harness.launching.chain import FAILED as ENDED
+from harness.launching.chain import STEPS, chain_folder, read_step, write_step
+from harness.launching.slurm_jobs import Standing, ask, standings
+from harness.launching.supervisor import Home
+from harness.leases import holding
+from harness.processes import is_working
+from harness.runs import STARTING, RunPaths, State, read_state, write_state
+
+CANCELLED = "cancelled by harness cancel"
+
+
+def cancel(runs: Sequence[RunPaths], home: Home) -> list[str]:
+    """Cancel what waits or works of these runs; what was done with each, "" for nothing.
+
+    What works saves and leaves. They stay as they are until they are submitted again.
+    Raises UserError where runs have jobs and SLURM does not answer, or refuses.
+    """
+    with holding(home.enqueueing, patience=60):  # nothing is submitted meanwhile
+        found = standings(runs)
+        _scancel([standing.job.id for standing in found if standing.job and not _listens(standing)])
+        _scancel([standing.job.id for standing in found if standing.job and _listens(standing)], "--signal=TERM")
+        done = [_cancel(paths, standing, home) for paths, standing in zip(runs, found, strict=True)]
+    if "removed from the queue" in done and supervisor.lives(home):
+        time.sleep(2 * supervisor.POLL_SECONDS)  # it may have taken one of them up a moment before
+        done = [_stop(paths) or text for paths, text in zip(runs, done, strict=True)]
+    return done
+
+
+def cancel_chain(run_root: Path, experiment: str) -> list[tuple[str, str]]:
+    """Cancel what was to come after the runs of an experiment; each step, and what was done.
+
+    Raises UserError where SLURM does not answer or refuses.
+    """
+    folder = chain_folder(run_root, experiment)
+    steps = [step for name in STEPS if (step := read_step(folder, name)) and not step.ended]
+    _scancel([step.job for step in steps if step.job])
+    here = [step for step in steps if step.host == socket.gethostname() and is_working(step.pid, step.started)]
+    for pid in {step.pid for step in here}:
+        os.kill(pid, signal.SIGTERM)
+    for step in steps:
+        write_step(folder, replace(step, state=ENDED, text=CANCELLED))
+    return [(step.step, f"{f'job {step.job}' if step.job else 'it'} will not come") for step in steps]
+
+
+def _listens(standing: Standing) -> bool:
+    """Whether the processes of its job can be told to save, which may take longer than SLURM waits before it kills."""
+    return standing.state.state == State.RUNNING and standing.state.progress != STARTING
+
+
+def _scancel(jobs: list[str], *options: str) -> None:
+    if jobs:
+        ask(["scancel", "--quiet", *options, *jobs])
+
+
+def _cancel(paths: RunPaths, standing: Standing, home: Home) -> str:
+    """What is left to do, and what was done, of a run whose job, if any, was told to end."""
+    job, state = standing.job, standing.state
+    if job and state.state == State.QUEUED:
+        write_state(paths, State.KILLED, attempt=state.attempt, reason=CANCELLED, kind=Failure.CANCELLED)
+        return f"job {job.id} removed from the queue"
+    if job:
+        return f"job {job.id} on {job.nodes} {'told to save and leave' if _listens(standing) else 'ended'}"
+    if state.state == State.QUEUED and paths.state.exists():
+        write_state(paths, State.KILLED, attempt=state.attempt, reason=CANCELLED, kind=Failure.CANCELLED)
+        return "removed from the queue" if supervisor.withdraw(home, paths) else "no longer waits"
+    return _stop(paths)
+
+
+def _stop(paths: RunPaths) -> str:
+    """Tell the process of this machine that works on a run to save and leave; what was done, "" where none works."""
+    state = read_state(paths)
+    if state.state != State.RUNNING or paths.job.exists():
+        return ""
+    if state.host != socket.gethostname():
+        return f"works on {state.host}: run harness cancel there"
+    with suppress(ProcessLookupError):  # it has just left
+        os.kill(state.pid, signal.SIGTERM)
+    if state.progress == STARTING:
+        write_state(paths, State.KILLED, attempt=state.attempt, reason=CANCELLED, kind=Failure.CANCELLED)
+    return f"process {state.pid} told to save and leave"

@@ -1,0 +1,41 @@
+"""The GPU-hours of a run: the accounting's, where there is one; else what its attempts say themselves."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.launching.progress import Work
+from harness.launching.slurm import AccountedJob
+from harness.launching.slurm_jobs import Accounting
+
+
+@dataclass(frozen=True, slots=True)
+class GpuHours:
+    """What a run has used, and how many GPUs it had last."""
+
+    used: float
+    gpus: int
+
+    def expected(self, left: float | None) -> float | None:
+        """Those of the whole run, of which so many seconds are left; None where that is not known."""
+        return None if left is None else self.used + self.gpus * left / 3600
+
+
+def gpu_hours(attempts: Sequence[Work], jobs: Iterable[str], accounting: Accounting, name: str) -> GpuHours:
+    """Of a run with these attempts. Each start of a job counts: allocated GPUs times elapsed seconds.
+
+    jobs: the ids of all jobs that had the run; name: what their names begin with.
+    Attempts without a job in the accounting count from their first row to the last that was heard of them.
+    """
+    accounted = {job: starts for job in jobs if (starts := accounting.starts(job, name))}
+    seconds = sum(start.gpus * start.seconds for starts in accounted.values() for start in starts)
+    own = [work for work in attempts if work.job not in accounted]
+    seconds_own = sum(work.gpus * work.seconds for work in own)
+    return GpuHours((seconds + seconds_own) / 3600, _gpus(attempts, accounted))
+
+
+def _gpus(attempts: Sequence[Work], accounted: dict[str, list[AccountedJob]]) -> int:
+    """Of the last attempt."""
+    if not attempts:
+        return 0
+    starts = accounted.get(attempts[-1].job or "", [])
+    return max([start.gpus for start in starts], default=attempts[-1].gpus)

@@ -1,0 +1,157 @@
+"""What a plan says of cells that are new, half done, finished and without data; budgets; pilots."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training.tiny import write_place
+
+from harness.errors import UserError
+from harness.files import write_json
+from harness.launching.prepare import prepare, write
+from harness.launching.submit import decide
+from harness.matrix import Experiment, load_experiment
+from harness.planning.pilot import pilot_experiment
+from harness.planning.plan import Plan, free_bytes, make_plan, require_budget, unmeasured
+from harness.runs import Origin, State, write_state
+from harness.settings import Settings, load_settings
+from planning.conftest import attempt_row, finish, train_row, write_attempt
+
+CLUSTER = """\
+gpus_per_node: 8
+minutes: 600
+"""
+
+
+def place(folder: Path, shapes: Path, **matrix: Any) -> tuple[Experiment, Settings]:
+    (folder / "here.yaml").write_text(CLUSTER)
+    return load_experiment(write_place(folder, shapes, **matrix)), load_settings(folder, {})
+
+
+def on_cluster(settings: Settings, folder: Path) -> Settings:
+    return replace(settings, cluster=str(folder / "here.yaml"))
+
+
+def sources(plan: Plan) -> list[str]:
+    return [run.estimate.source.partition(",")[0] for run in plan.runs]
+
+
+def test_new_runs(tmp_path: Path, shapes: Path) -> None:
+    """12 images at batch 2 would be 6 iterations an epoch or more; the shortening says 3, of 2 epochs."""
+    plan = make_plan(*place(tmp_path, shapes, seeds="[0, 1]"))
+    assert [(run.seed, run.state, run.action, run.why) for run in plan.runs] == [
+        (0, "NEW", "start", "new"),
+        (1, "NEW", "start", "new"),
+    ]
+    assert [run.estimate.iterations for run in plan.runs] == [6, 6]
+    assert sources(plan) == ["not known: harness submit --pilot measures it"] * 2
+    assert (plan.gpu_hours, len(plan.unknown), plan.at_once) == (0.0, 2, 1)
+    assert plan.free == pytest.approx(free_bytes(tmp_path / "not" / "there"), rel=0.1)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_without_the_data(tmp_path: Path) -> None:
+    experiment, settings = place(tmp_path, tmp_path / "nowhere")
+    plan = make_plan(experiment, settings)
+    assert [(run.action, run.estimate.source) for run in plan.runs] == [
+        ("cannot start", "not known: the data set is not at hand")
+    ]
+    assert "nowhere" in plan.missing[0]
+
+
+def test_a_run_that_goes_on_tells_of_itself(tmp_path: Path, shapes: Path) -> None:
+    """4 of 6 iterations are done, in 2 s each; one test of 4 images, of which nothing is known."""
+    experiment, settings = place(tmp_path, shapes)
+    (run,) = prepare(experiment, settings)
+    write(run)
+    write_attempt(run.paths, 1, [attempt_row(), train_row(1, 9.0), train_row(4, 2.0)])
+    write_json(run.paths.checkpoints / "latest.json", [{"file": "x", "sha256": "", "epoch": 1, "step": 4}])
+    write_state(run.paths, State.KILLED, attempt=1, reason="stopped")
+    (found,) = make_plan(experiment, settings).runs
+    assert (found.action, found.why) == ("resume", "killed: stopped")
+    assert (found.estimate.iterations, found.estimate.iteration_s) == (2, 2.0)
+    assert found.estimate.source == "measured: itself, on 1 x GPU"
+    assert found.estimate.seconds == pytest.approx(2 * 2.0 + 10 + 120)  # and the assumed checkpoint and start
+
+
+def test_the_nearest_source_counts(tmp_path: Path, shapes: Path) -> None:
+    """A finished run of the experiment, before a pilot, before another experiment's; of the same cell and hardware."""
+    experiment, settings = place(tmp_path, shapes, seeds="[0, 1]", multiscale="[false, true]")
+    other = prepare(replace(experiment, name="other"), settings)
+    finish(other[0], 1.0)
+    plan = make_plan(experiment, settings)
+    assert sources(plan)[0] == sources(plan)[1] == "measured: other/mask_rcnn_r18_fpn_1x_coco+tiny"
+    assert sources(plan)[2] == "not known: harness submit --pilot measures it"
+    pilots = prepare(pilot_experiment(experiment, settings), settings)
+    finish(pilots[0], 2.0)
+    assert sources(make_plan(experiment, settings))[0].startswith("measured by pilot: tiny-pilot/mask_rcnn_r18_fpn_1x")
+    finish(prepare(experiment, settings)[0], 3.0)
+    plan = make_plan(experiment, settings)
+    assert [(run.action, run.estimate.iteration_s) for run in plan.runs[:2]] == [("skip", None), ("start", 3.0)]
+    assert sources(plan)[0] == "finished"
+    assert plan.runs[0].estimate.gpu_hours == 0.0
+
+
+def test_other_hardware_does_not_count(tmp_path: Path, shapes: Path) -> None:
+    """Of two processes, where this machine has one; on this machine, where a cluster is asked."""
+    experiment, settings = place(tmp_path, shapes)
+    (pilot,) = prepare(pilot_experiment(experiment, settings), settings)
+    finish(pilot, 2.0, world=2)
+    assert sources(make_plan(experiment, settings)) == ["not known: harness submit --pilot measures it"]
+    experiment, settings = place(tmp_path, shapes, epochs=3)
+    (pilot,) = prepare(pilot_experiment(experiment, settings), settings)
+    finish(pilot, 2.0)
+    assert sources(make_plan(experiment, settings))[0].startswith("measured by pilot")
+    assert sources(make_plan(experiment, on_cluster(settings, tmp_path)))[0].startswith("assumed: published times")
+
+
+def test_a_budget(tmp_path: Path, shapes: Path) -> None:
+    """On 8 GPUs, assumed: 6 iterations of 2 / 16 x 0.265 s; 2 tests of 4 images at 8 x 16.1 a second, with a checkpoint
+
+    of 10 s; 4 images one by one; a start of 120 s. 140.5 s x 8 = 0.312 GPU-hours a run.
+    """
+    experiment, settings = place(tmp_path, shapes, seeds="[0, 1]")
+    plan = make_plan(experiment, on_cluster(settings, tmp_path))
+    image = 1 / (8 * 16.1)
+    expected = 8 * (6 * 0.265 / 8 + 2 * (4 * image + 10) + 4 * image * 8 + 120) / 3600
+    assert [run.estimate.gpu_hours for run in plan.runs] == [pytest.approx(expected)] * 2
+    assert (plan.gpu_hours, plan.at_once) == (pytest.approx(2 * expected), None)
+    require_budget(plan, 0.63)
+    with pytest.raises(UserError, match=r"^2 runs take 0\.6 GPU-hours, the budget is 0\.5: .*nothing was started$"):
+        require_budget(plan, 0.5)
+    require_budget(make_plan(experiment, settings), 0)  # no GPU on this machine: nothing to count
+
+
+def test_a_budget_of_what_nobody_knows(tmp_path: Path, shapes: Path) -> None:
+    experiment, settings = place(tmp_path, shapes)
+    plan = make_plan(experiment, on_cluster(settings, tmp_path))
+    unknown = replace(plan.runs[0], estimate=replace(plan.runs[0].estimate, seconds=None, gpu_hours=None))
+    with pytest.raises(UserError, match=r"cannot be kept: nothing tells how long .*\+tiny takes; .*--pilot"):
+        require_budget(replace(plan, runs=(unknown,)), 100)
+
+
+def test_pilots(tmp_path: Path, shapes: Path) -> None:
+    """One for each kind of cell: a longer schedule and a further seed make no other kind."""
+    matrix = write_place(tmp_path, shapes, seeds="[3, 4]", multiscale="[false, true]", shorten=", eval_images: 500")
+    matrix.write_text(matrix.read_text().replace("backbone: R-18,", "backbone: R-18, schedule: [1x, 2x],"))
+    experiment, settings = load_experiment(matrix), load_settings(tmp_path, {})
+    pilots = pilot_experiment(experiment, settings)
+    assert (pilots.name, pilots.origin, pilots.seeds) == ("tiny-pilot", Origin.PILOT, (3,))
+    assert [planned.cell.name for planned in pilots.cells] == [
+        "mask_rcnn_r18_fpn_1x_coco",
+        "mask_rcnn_r18_fpn_mstrain-poly_1x_coco",
+    ]
+    short = pilots.cells[0].shortening
+    assert (short.epochs, short.iterations_per_epoch, short.eval_images, short.image_scale) == (2, 150, 200, 0.05)
+    assert unmeasured(experiment, settings, decide(prepare(experiment, settings), settings)) == 2
+    finish(prepare(pilots, settings)[0], 1.0)
+    assert unmeasured(experiment, settings, decide(prepare(experiment, settings), settings)) == 1
+
+
+def test_a_pilot_is_no_longer_than_its_cell(tmp_path: Path, shapes: Path) -> None:
+    """2 epochs of 3 iterations are 6; one epoch of 5 becomes 2 of 2."""
+    pilots = pilot_experiment(*place(tmp_path, shapes))
+    assert pilots.cells[0].shortening.iterations_per_epoch == 3
+    pilots = pilot_experiment(*place(tmp_path, shapes, epochs=1, shorten=", iterations_per_epoch: 5"))
+    assert pilots.cells[0].shortening.iterations_per_epoch == 2
