@@ -16,3 +16,8 @@ class Failure(StrEnum):
     CANCELLED = "cancelled"
     BUG = "bug"  # any other exception
     UNKNOWN = "unknown"  # a death without a word, of which nobody else tells either
+
+    @property
+    def from_outside(self) -> bool:
+        """Whether the run could not help it: a kill -9, a power cut, a node. The next submit goes on from there."""
+        return self in (Failure.NODE, Failure.CANCELLED, Failure.UNKNOWN)

@@ -108,7 +108,8 @@ def _decide(run: PreparedRun, state: RunState, queued: bool, present: str) -> De
     elif state.state == State.RUNNING or queued:
         action = Action.LEAVE
     elif state.state == State.FAILED:
-        action, text = Action.LEAVE, f"{failure_of(run.paths, state)}: {state.reason}"
+        kind = failure_of(run.paths, state)
+        action, text = Action.RESUME if kind.from_outside else Action.LEAVE, f"{kind}: {state.reason}"
     elif not run.paths.spec.exists() or state.attempt == 0:
         action = Action.START
     kept = read_submission(run.paths)

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from harness import leases
 from harness.errors import UserError
+from harness.files import replacing
 from harness.runs import RunSpec
 from harness.tracking.home import require_home
 from harness.tracking.note import Child, experiment_note
@@ -209,7 +210,20 @@ def _open(uri: str) -> Any:
         return MlflowClient(tracking_uri=uri)
     file.parent.mkdir(parents=True, exist_ok=True)
     with leases.holding(turn, patience=120):
+        if not _has_tables(file):
+            _make_tables(file)
         return MlflowClient(tracking_uri=uri)
+
+
+def _make_tables(file: Path) -> None:
+    """A new store, whole or not at all: what a kill leaves of MLflow's migrations, which take seconds, never opens."""
+    import sqlalchemy
+    from mlflow.store.db.utils import _initialize_tables
+
+    with replacing(file) as temporary:
+        engine = sqlalchemy.create_engine(f"{SQLITE}{temporary}")
+        _initialize_tables(engine)
+        engine.dispose()
 
 
 def _has_tables(file: Path) -> bool:

@@ -47,7 +47,7 @@ def test_decisions(place: tuple[Experiment, Settings]) -> None:
     for state, attempt, expected in (
         (State.QUEUED, 0, Action.START),
         (State.RUNNING, 1, Action.LEAVE),
-        (State.FAILED, 1, Action.LEAVE),
+        (State.FAILED, 1, Action.RESUME),  # nobody knows why: it was killed
         (State.KILLED, 1, Action.RESUME),
         (State.FINISHED, 1, Action.SKIP),
     ):
@@ -99,7 +99,7 @@ def test_a_dead_process_is_seen(place: tuple[Experiment, Settings]) -> None:
     write_json(run.paths.state, gone)
     (decision, _) = decide(prepare(*place), place[1])
     assert (decision.action, decision.text.partition(" (")[0]) == (
-        Action.LEAVE, "unknown: its process died without a word",
+        Action.RESUME, "unknown: its process died without a word",
     )  # fmt: skip
     assert read_json(run.paths.state)["state"] == "FAILED"  # and so other hosts know
 

@@ -155,3 +155,18 @@ def test_a_writer_killed_in_the_middle_leaves_a_store_that_opens(uri):
     assert subprocess.run([sys.executable, "-c", killed, str(file)], check=False).returncode == -9
     assert file.with_name(f"{file.name}-journal").stat().st_size > 0
     assert Store(uri).experiment_id("zoo")
+
+
+@pytest.mark.slow
+def test_one_that_is_killed_while_it_makes_the_tables_leaves_none(tmp_path: Path):
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+    killed = (
+        "import os, sys\n"
+        "from mlflow.store.db import utils\n"
+        "utils._upgrade_db = lambda engine: os.kill(os.getpid(), 9)\n"  # after the first tables
+        "from harness.tracking.store import Store\n"
+        "Store(sys.argv[1])\n"
+    )
+    assert subprocess.run([sys.executable, "-c", killed, uri], check=False).returncode == -9
+    assert not (tmp_path / "new" / "mlflow.db").exists()
+    assert Store(uri).experiment_id("zoo")
