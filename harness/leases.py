@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.errors import UserError
 from harness.files import write_json
 from harness.processes import is_working, start_time
 
@@ -22,7 +23,7 @@ SECONDS = 120.0
 """How long a lease lasts without renewal; a dead holder on the same host is noticed at once."""
 
 
-class LeaseLost(Exception):
+class LeaseLost(UserError):
     """Somebody else took the lease over, because it had expired."""
 
 
@@ -39,7 +40,7 @@ class Lease:
         Raises LeaseLost where another process holds the lease by now.
         """
         if max(_numbers(self.folder), default=0) != self.number:
-            raise LeaseLost(str(self.folder))
+            raise LeaseLost(f"{self.folder}: another process has gone on meanwhile; run the command again")
         write_json(_file(self.folder, self.number), _holder(time.time() + SECONDS))
 
     def release(self) -> None:

@@ -1,5 +1,6 @@
 """show, submit: a matrix file and its runs."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -206,7 +207,9 @@ def _chain(loaded: "Experiment", settings: "Settings", decisions: "list[Decision
     if cluster is not None and (file := database(settings.tracking_uri)) is not None:
         print_note(f"the report's job can read {file} on this host alone; an MLflow server answers all of them")
     shape = shape_of(first.cell.name, first.resources, cluster, settings)
-    start_chain(loaded, [decision.run.paths for decision in decisions], experiment.split(), cluster, shape, settings)
+    start_chain(
+        loaded, [decision.run.paths for decision in decisions], shlex.split(experiment), cluster, shape, settings
+    )
     for line in lines(settings.run_root, loaded.name):
         print_note(line)
 
@@ -275,7 +278,8 @@ def _job_id(run: "PreparedRun") -> str:
 
 def as_typed(experiment: Path, published: bool, pilot: bool = False) -> str:
     """The experiment as further commands name it."""
-    return f"{experiment}{' --published-checkpoints' if published else ''}{' --pilot' if pilot else ''}"
+    typed = shlex.quote(str(experiment))
+    return f"{typed}{' --published-checkpoints' if published else ''}{' --pilot' if pilot else ''}"
 
 
 def conclusion(experiment: str) -> str:

@@ -228,7 +228,7 @@ def clean(
 
     settings = load_settings()
     loaded = load(experiment, published=published_checkpoints) if experiment else None
-    with holding(Home(settings.run_root).enqueueing, patience=60):  # nothing is submitted meanwhile
+    with holding(Home(settings.run_root).enqueueing, patience=150):  # nothing is submitted meanwhile
         found = leftovers(loaded, settings, reports, published)
         if yes:
             remove(found, settings.run_root)

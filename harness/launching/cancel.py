@@ -28,7 +28,7 @@ def cancel(runs: Sequence[RunPaths], home: Home) -> list[str]:
     What works saves and leaves. They stay as they are until they are submitted again.
     Raises UserError where runs have jobs and SLURM does not answer, or refuses.
     """
-    with holding(home.enqueueing, patience=60):  # nothing is submitted meanwhile
+    with holding(home.enqueueing, patience=150):  # nothing is submitted meanwhile
         found = standings(runs)
         _scancel([standing.job.id for standing in found if standing.job and not _listens(standing)])
         _scancel([standing.job.id for standing in found if standing.job and _listens(standing)], "--signal=TERM")

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from harness.errors import UserError
 from harness.files import read_json, write_json, write_text
 from harness.launching import slurm
 from harness.launching.cluster import Cluster, JobShape
@@ -42,6 +43,7 @@ class Step:
     output: str  # file
     words: tuple[str, ...]  # the experiment, as the report's command takes it
     runs: tuple[str, ...]  # their folders
+    code: str  # the folder of the code that it runs
     host: str = ""  # and pid, of the process that does it on this machine
     pid: int = 0
     started: float = 0.0
@@ -92,7 +94,7 @@ def start_chain(
     logs = settings.run_root / ".slurm" / name
     code = freeze(settings.run_root)
     steps = [
-        Step(step=step, name=name, job=None, output=str(logs / OUTPUT), words=tuple(words), runs=paths)
+        Step(step=step, name=name, job=None, output=str(logs / OUTPUT), words=tuple(words), runs=paths, code=str(code))
         for step in STEPS
     ]
     environ = os.environ | {"HARNESS_TRACKING_URI": settings.tracking_uri}
@@ -118,7 +120,11 @@ def script_of(step: Step) -> Path:
 def submit_step(folder: Path, step: Step, after: Iterable[str], environ: dict[str, str]) -> Step:
     """Submit a step behind jobs; the step as it waits then."""
     write_step(folder, replace(step, job=None, state=WAITING, text=""))
-    told = ask(sbatch_command(script_of(step), after=tuple(after)), submission_environment(environ) | _uri(environ))
+    try:
+        told = ask(sbatch_command(script_of(step), after=tuple(after)), submission_environment(environ) | _uri(environ))
+    except UserError as error:
+        write_step(folder, replace(step, job=None, state=FAILED, text=str(error)))
+        raise
     job = f"{slurm.parse_submitted(told)}_0"
     submitted = replace(step, job=job, output=str(Path(step.output).with_name(f"{job}.out")), state=WAITING, text="")
     write_step(folder, submitted)

@@ -1,6 +1,7 @@
 """What a step of a chain runs: `python -m harness.launching.chain_entry CHAIN_FOLDER STEP|all NAME`."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from harness.runs import RunPaths, read_spec, read_state
 
 def main() -> int:
     """Do one step as a job of SLURM, or all steps on this machine; the exit code."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # the warning before a preemption, which begins the step anew
     folder, wanted, name = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     steps = STEPS if wanted == "all" else (wanted,)
     if wanted == "all":

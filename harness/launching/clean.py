@@ -114,6 +114,7 @@ def _codes(root: Path, runs: list[RunPaths], jobs: list[dict[str, Any]]) -> Iter
     """Copies of code. None while a local supervisor runs one."""
     used = {submission.code for paths in runs if (submission := read_submission(paths))} | {present_code()}
     used |= {Path(job["code"]).name for job in jobs}
+    used |= {Path(read_json(step)["code"]).name for step in root.glob("*/.chain/*.json")}
     unused = [path for path in _visible(root / ".code") if path.name not in used]
     return ((path, "a code that no run began with") for path in unused if not lives(Home(root)))
 

@@ -114,7 +114,7 @@ class _Stop:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.signal:
             raise KeyboardInterrupt
-        self.signal = number
+        self.signal = max(self.signal, number)  # SIGTERM above SIGUSR2: what is cancelled stays cancelled
 
 
 def _work(attempt: Attempt, tracking_uri: str, ranks: "Ranks", stop: _Stop, limits: "Limits | None") -> int:
@@ -130,7 +130,7 @@ def _work(attempt: Attempt, tracking_uri: str, ranks: "Ranks", stop: _Stop, limi
     except BaseException as error:
         return _give_up(attempt, ranks, error)
     if ranks.main:
-        _conclude(attempt, stopped)
+        _conclude(attempt, max(stopped, stop.signal) if stopped else 0)
         _wait_for_shipper(shipper, patient=not stopped)
     if stopped:
         with suppress(RuntimeError):  # rank 0 may be gone with its job

@@ -141,6 +141,8 @@ def elements(job: str) -> list[str]:
     for part in rest.rstrip("]").partition("%")[0].split(","):
         first, _, last = part.partition("-")
         last, _, step = last.partition(":")
+        if not first.isdigit():  # an answer that was cut short: "..."
+            continue
         found += [f"{array}_{number}" for number in range(int(first), int(last or first) + 1, int(step or 1))]
     return found
 

@@ -1,5 +1,7 @@
 """The jobs of runs on a SLURM cluster: which job has a run, and what the cluster says of it now."""
 
+import os
+import socket
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +20,12 @@ from harness.launching.slurm_ends import TELLING, JobEnd, ends_command, parse_en
 from harness.runs import STARTING, RunPaths, RunState, State, last_word, read_state, settle, write_state
 
 ANSWER_SECONDS = 60
+UNTOLD_SECONDS = 180.0
+"""After which a submit that has not said its job's id is taken to have ended."""
+SILENT_SECONDS = 600.0
+"""Without a sign of life from another host after which a run without a job is taken to be dead."""
+_DEFAULTS = ("SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SLURM_TIME_FORMAT", "SLURM_CLUSTERS")
+"""Variables by which a user changes what SLURM's commands look at and how they answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +50,15 @@ class Standing:
 
 
 def ask(command: Sequence[str], environ: Mapping[str, str] | None = None) -> str:
-    """What one of SLURM's commands says.
+    """What one of SLURM's commands says, whatever the user's own defaults for it are.
 
     Raises UserError in one line where it fails, is not there or does not answer.
     """
+    given = (os.environ if environ is None else environ).items()
+    env = {name: value for name, value in given if not name.startswith(_DEFAULTS)}
+    env["SLURM_BITSTR_LEN"] = "0"  # the elements of an array in full, not "1,3,..."
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, env=environ, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, env=env, check=False)
     except FileNotFoundError:
         raise UserError(
             f"{command[0]}: no such command; a SLURM cluster is reached from a machine with its commands"
@@ -133,9 +144,21 @@ def _unfinished_job(paths: RunPaths) -> Job | Standing:
     """The job that SLURM is to be asked of; where the run stands if none is, or if that cannot be read."""
     try:
         job = read_job(paths)
-        return job if job and read_state(paths).state != State.FINISHED else Standing(settle(paths))
+        return job if job and read_state(paths).state != State.FINISHED else Standing(_alive(paths, settle(paths)))
     except UserError as error:
         return Standing(RunState(state=State.FAILED, reason=str(error), kind=error.failure))
+
+
+def _alive(paths: RunPaths, state: RunState) -> RunState:
+    """The state of a run without a job; of one that works on another host and has long been silent, that it is dead."""
+    if state.state != State.RUNNING or state.host == socket.gethostname():
+        return state
+    files = [paths.state, *paths.attempt(state.attempt).glob("*")]
+    silence = time.time() - max(file.stat().st_mtime for file in files if file.exists())
+    if silence < SILENT_SECONDS:
+        return state
+    reason = f"no sign of life from {state.host} for {silence / 60:.0f} minutes"
+    return replace(state, state=State.FAILED, reason=reason, kind=Failure.UNKNOWN, progress="")
 
 
 def withdraw(runs: Iterable[RunPaths]) -> set[RunPaths]:
@@ -182,6 +205,9 @@ def _gone(paths: RunPaths, job: Job, accounting: Accounting) -> Standing:
     """
     state = read_state(paths)
     told = last_word(paths)
+    if job.id is None and state.state == State.QUEUED and time.time() - state.updated > UNTOLD_SECONDS:
+        reason = "its submit ended before SLURM had said that it takes the job"
+        return Standing(replace(state, state=State.KILLED, reason=reason, kind=Failure.CANCELLED))
     if job.id is None or read_job(paths) != job or (told.state.ended and not _untold(told)):
         return Standing(state)
     end, trails = _end_of(job, accounting)

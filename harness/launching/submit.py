@@ -157,9 +157,10 @@ def submit(
     if (file := database(settings.tracking_uri)) is not None:
         claim(file)  # before a run on another host can
     home = Home(settings.run_root)
-    with holding(home.enqueueing, patience=60) as lease:  # two submits at the same moment queue nothing twice
+    with holding(home.enqueueing, patience=150) as lease:  # two submits at the same moment queue nothing twice
         decisions = decide(runs, settings, recode=recode, retry=retry, cluster=cluster)
         approve(decisions)
+        lease.renew()
         matrix = _store(decisions, experiment, settings)
         wanted = _wanted(decisions, matrix)
         planned = slurm_submit.plan_arrays(wanted, cluster, settings) if cluster else []

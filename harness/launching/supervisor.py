@@ -178,7 +178,10 @@ def _at_work(home: Home) -> list[RunPaths]:
     working = []
     for file in home.run_root.glob("*/*/state.json"):
         paths = RunPaths(file.parent)
-        found = settle(paths)
+        try:
+            found = settle(paths)
+        except UserError:  # of another run, perhaps: status tells
+            continue
         if found.host == socket.gethostname() and found.state == State.RUNNING:
             working.append(paths)
     return working

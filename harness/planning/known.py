@@ -79,7 +79,8 @@ class Known:
 def _finished(runs: Iterable[RunPaths]) -> Iterator[tuple[RunPaths, RunSpec]]:
     for paths in runs:
         if paths.result.exists():
-            yield paths, read_spec(paths)
+            with suppress(UserError):  # of another run: status tells
+                yield paths, read_spec(paths)
 
 
 def _on_cluster(paths: RunPaths) -> bool:

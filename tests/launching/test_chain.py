@@ -1,5 +1,6 @@
 """The steps after the trainings, without a cluster: what they wait for, whom they give way to, what status says."""
 
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,9 @@ def folder(run: PreparedRun, monkeypatch: pytest.MonkeyPatch) -> Path:
     found = chain.chain_folder(run.paths.folder.parent.parent, run.spec.experiment)
     paths = (str(run.paths.folder),)
     for step, job in (("benchmark", "8_0"), ("report", "9_0")):
-        write_step(found, Step(step=step, name="after", job=job, output="out", words=("tiny.yaml",), runs=paths))
+        write_step(
+            found, Step(step=step, name="after", job=job, output="out", words=("tiny.yaml",), runs=paths, code="code")
+        )
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "9")
     monkeypatch.setenv("HARNESS_TRACKING_URI", "sqlite:///x.db")
     return found
@@ -51,7 +54,11 @@ def queue(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 
 def step_in(monkeypatch: pytest.MonkeyPatch, folder: Path, step: str, name: str = "after") -> int:
     monkeypatch.setattr(sys, "argv", ["chain_entry", str(folder), step, name])
-    return chain_entry.main()
+    before = signal.getsignal(signal.SIGUSR2)
+    try:
+        return chain_entry.main()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
 
 
 def test_runs_with_jobs_again_are_waited_for(

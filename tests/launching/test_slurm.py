@@ -93,6 +93,7 @@ def test_the_configuration_and_a_job(folder: Path) -> None:
         ("12_[2-4,7%2]", ["12_2", "12_3", "12_4", "12_7"]),
         ("12_[0-6:3]", ["12_0", "12_3", "12_6"]),
         ("12_[5]", ["12_5"]),
+        ("12_[2,4-5,...", ["12_2", "12_4", "12_5"]),
     ],
 )
 def test_elements(text: str, expected: list[str]) -> None:

@@ -1,5 +1,6 @@
 """Where a run stands by what it said itself and what SLURM answers: squeue and sacct in our formats."""
 
+import os
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -258,3 +259,33 @@ def test_commands_that_fail_are_one_line() -> None:
     with pytest.raises(UserError, match=r"^sh failed: one; two$"):
         ask(["sh", "-c", "echo one >&2; echo two >&2; exit 1"])
     assert ask(["sh", "-c", "echo $A"], {"A": "b"}) == "b\n"
+
+
+def test_the_users_own_defaults_for_slurms_commands_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With SQUEUE_PARTITION of another partition a working job would be missing in the answer, and so be dead."""
+    for name in ("SQUEUE_PARTITION", "SACCT_FORMAT", "SCANCEL_PARTITION", "SINFO_FORMAT", "SLURM_TIME_FORMAT"):
+        monkeypatch.setenv(name, "other")
+    monkeypatch.setenv("SLURM_CONF", "kept")
+    said = dict(line.partition("=")[::2] for line in ask(["env"]).splitlines())
+    assert not {name for name in said if name.startswith(("SQUEUE", "SACCT", "SCANCEL", "SINFO", "SLURM_TIME"))}
+    assert (said["SLURM_CONF"], said["SLURM_BITSTR_LEN"]) == ("kept", "0")
+
+
+def test_a_submit_that_died_around_sbatch_is_over_after_a_while(answers: Answers, tmp_path: Path) -> None:
+    write_job(paths := RunPaths(tmp_path), replace(JOB, id=None))
+    write_state(paths, State.QUEUED, attempt=0)
+    answers.gone()
+    assert shown(paths)[0] == "QUEUED"  # it may still be at work
+    write_json(paths.state, read_json(paths.state) | {"updated": time.time() - 200})
+    assert shown(paths)[:2] == ("KILLED", "its submit ended before SLURM had said that it takes the job")
+
+
+def test_a_run_of_a_host_that_is_gone_is_dead_after_ten_silent_minutes(tmp_path: Path) -> None:
+    paths = RunPaths(tmp_path)
+    write_state(paths, State.RUNNING, attempt=1)
+    write_json(paths.state, read_json(paths.state) | {"host": "elsewhere"})
+    assert shown(paths)[0] == "RUNNING"
+    os.utime(paths.state, (time.time() - 700,) * 2)
+    assert shown(paths)[:2] == ("FAILED", "no sign of life from elsewhere for 12 minutes")
+    write_json(paths.attempt(1) / "notes.json", {})
+    assert shown(paths)[0] == "RUNNING"

@@ -167,8 +167,12 @@ def test_jobs_get_gpus_of_their_own(place: tuple[Experiment, Settings], monkeypa
 def test_a_run_that_cannot_be_started_does_not_stop_the_others(
     place: tuple[Experiment, Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor does a file that cannot be read, of a run of another experiment, stop the others."""
     submit(*place)
     first, second = prepare(*place)
+    torn = place[1].run_root / "other" / "run" / "state.json"
+    torn.parent.mkdir(parents=True)
+    torn.write_text("{")
     started: list[Path] = []
 
     def start(asked: Job, paths: RunPaths, gpus: list[int], uri: str) -> None:

@@ -30,10 +30,10 @@ def assert_whole(place: Place, paths: RunPaths, *, iterations: int = 3, weights:
     epochs = read_spec(paths).executed.epochs
     assert steps(paths, "train") == list(range(1, epochs * iterations + 1))
     assert steps(paths, "val") == list(range(iterations, epochs * iterations + 1, iterations))
-    assert not [file for file in paths.folder.rglob(".*") if file.suffix in (".tmp", ".json")]
     tracked = place.folder / "mlflow.db"
     eventually(lambda: _statuses(tracked, paths) == ["FINISHED"], 90)
     _assert_tracked(tracked, paths)
+    eventually(lambda: not [file for file in paths.folder.rglob(".*") if file.suffix in (".tmp", ".json")])
     if weights:
         _assert_undisturbed(place, paths)
 

@@ -45,6 +45,7 @@ def test_pilots_tell_the_plan(place: Place) -> None:
     assert not (place.folder / "runs" / "tiny").exists()
 
 
+@pytest.mark.slow
 def test_benchmark_and_report_follow_a_requeued_and_a_failed_training(place: Place) -> None:
     """A requeue does not count as an end: the steps wait on. What fails is left out, and said."""
     shutil.rmtree(place.folder / "shapes")
@@ -65,6 +66,6 @@ def test_benchmark_and_report_follow_a_requeued_and_a_failed_training(place: Pla
     assert re.search(r"1 of 2 runs; left out .*mstrain.* seed 0: FAILED", benchmark)
     measured = read_json(first.benchmark)
     page = (place.folder / "reports" / "tiny" / "README.md").read_text()
-    (row,) = (line for line in page.splitlines() if line.startswith("| R-18-FPN +tiny"))
+    row = next(line for line in page.splitlines() if line.startswith("| R-18-FPN +tiny <"))  # without changes of the lr
     assert f"| {measured['fps']:.1f} |" in row
     assert report == "report: done: harness report tiny.yaml"

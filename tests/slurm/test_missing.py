@@ -32,7 +32,7 @@ def test_a_node_without_the_data_set(cluster: Path, place: Place) -> None:
         (told,) = place.status()
         assert told["text"].startswith(f"{place.folder}/shapes/") and told["node"] == "n4"
         place.write(epochs=4)
-        assert [again["action"] for again in place.submit("--retry")] == ["retry"]
+        assert [again["action"] for again in place.submit()] == ["resume"]
         finished(run(row), 2)
     assert_whole(place, run(row))
 

@@ -17,17 +17,22 @@ from slurm.waiting import eventually
 
 pytestmark = pytest.mark.slurm
 
-SHORT = "{epochs: 2, iterations_per_epoch: 4, image_scale: 0.09}"
 MEASURED = ("Mem (GB)", "Inf time (fps)", "Mem (GB) on CPU", "Inf time (fps) on CPU")
 
 
-@pytest.mark.parametrize("shorten", [SHORT, pytest.param("{epochs: 4, image_scale: 0.09}", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "shorten",
+    [
+        pytest.param("{epochs: 2, iterations_per_epoch: 4, image_scale: 0.09}", id="short"),
+        pytest.param("{epochs: 4, image_scale: 0.09}", id="as it is", marks=pytest.mark.slow),
+    ],
+)
 def test_demo(cluster: Path, place: Place, shorten: str) -> None:
     server = Server(f"sqlite:///{place.folder}/server.db", place.folder)
     server.start()
     try:
         with partition("storm", "Nodes=n3,n4 PriorityTier=1 PreemptMode=REQUEUE GraceTime=20"):
-            place.write("partition: storm")
+            place.write("partition: storm\narray_parallelism: 4")
             demo = (ROOT / "experiments" / "demo.yaml").read_text()
             (place.folder / "tiny.yaml").write_text(re.sub(r"(?m)^shorten: .*", f"shorten: {shorten}", demo))
             address = {"HARNESS_TRACKING_URI": server.address}

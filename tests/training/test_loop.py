@@ -350,7 +350,7 @@ def test_nothing_to_train_on(run: PreparedRun, tmp_path: Path) -> None:
 
 
 def test_precision_that_the_device_lacks(run: PreparedRun, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="prepared for fp16 on a GPU"):
+    with pytest.raises(UserError, match="is to be trained in fp16, and its process sees no GPU"):
         session(*changed(run, tmp_path / "run", precision="fp16"))
 
 
