@@ -164,14 +164,10 @@ def test_fp16_without_a_gpu_is_refused(run: PreparedRun, no_shipper: None) -> No
     assert read_state(run.paths).reason.startswith("this run is to be trained in fp16, and its process sees no GPU")
 
 
+@pytest.mark.usefixtures("signals")
 def test_a_cancelled_job_that_is_warned_as_well_stays_cancelled() -> None:
     """SIGTERM, then SIGUSR2 of a time limit: the later signal must not make it requeue itself."""
-    kept = {number: signal.getsignal(number) for number in job.STOPPED_BY}
-    try:
-        stop = job._Stop()
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGUSR2)
-        assert stop() and stop.signal == signal.SIGTERM
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
+    stop = job._Stop()
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGUSR2)
+    assert stop() and stop.signal == signal.SIGTERM
