@@ -166,6 +166,8 @@ def submit(
     settings = replace(settings, cluster=cluster) if cluster else settings
     loaded = load(experiment, published=published_checkpoints)
     loaded = pilots(loaded, settings) if pilot else loaded
+    if dry_run and json:
+        raise typer.BadParameter("--dry-run prints scripts: leave --json out (harness plan --json shows the runs)")
     if dry_run:
         print(scripts(loaded, settings, recode=recode, retry=retry), end="")
         return

@@ -30,9 +30,9 @@ def verify(
     ] = Source.MLFLOW,
     json: Json = False,
 ) -> None:
-    """Say which files of a manifest are missing, changed or unexpected, and which links are wrong; then exit code 1.
+    """Say which files of a manifest are missing or changed, which finished runs it lacks, and which links are wrong.
 
-    What no server answers for is "not checked", and no fault.
+    Then exit code 1. What no server answers for is "not checked", and no fault.
     """
     from dataclasses import asdict
 

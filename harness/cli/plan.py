@@ -1,6 +1,8 @@
 """plan: what a submit would do, and what it takes."""
 
+import shlex
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,7 +41,15 @@ def plan(
     if budget is not None:
         require_budget(made, budget)
     if not json:
-        print(f"now run: harness {'fetch' if made.missing else 'submit'} {experiment}")
+        print(f"now run: {_next(made, experiment, cluster)}")
+
+
+def _next(made: "Plan", experiment: Path, cluster: str | None) -> str:
+    typed = shlex.quote(str(experiment))
+    if made.missing:
+        return f"harness fetch {typed}, where it can bring what is missing"
+    there = f" --cluster {shlex.quote(cluster)}" if cluster else ""
+    return f"harness submit {typed}{there}" if made.starting else f"harness status {typed}"
 
 
 def _plain(loaded: "Experiment", made: "Plan") -> dict[str, Any]:
@@ -105,22 +115,29 @@ def _show(loaded: "Experiment", made: "Plan") -> None:
 
 
 def _totals(loaded: "Experiment", made: "Plan") -> None:
-    from harness.wording import duration
+    from harness.planning.plan import MISSING
 
     cells, seeds = count(len(loaded.cells), "cell"), count(len(loaded.seeds), "seed")
     print(f"\n{loaded.name}: {cells} x {seeds} = {count(len(made.runs), 'run')}{_shortened(loaded)}")
     room = f"{size(made.size)} of disk, {size(made.free)} are free"
     at_once = f"with {made.at_once} at a time" if made.at_once else "if all run at once"
-    print(
-        f"a submit starts {len(made.starting)}: {made.gpu_hours:.1f} GPU-hours, {duration(made.seconds)} {at_once}, "
-        f"{room}"
-    )
+    able = [run for run in made.starting if run.action != MISSING]
+    would = "a submit starts" if len(able) == len(made.starting) else f"{len(able)} can start; all would be"
+    print(f"{would} {len(made.starting)}: {_taken(made, at_once)}, {room}")
     if made.size > made.free:
         print("warning: they do not fit on the disk of the run root")
-    if made.unknown:
+    if made.unknown and len(made.unknown) < len(made.starting):
         print(f"not counted, as nothing tells how long they take: {count(len(made.unknown), 'run')}")
     for text in made.missing:
         print(text if text.startswith(" ") else f"missing: {text}")
+
+
+def _taken(made: "Plan", at_once: str) -> str:
+    from harness.wording import duration
+
+    if made.starting and len(made.unknown) == len(made.starting):
+        return "nothing tells how long they take"
+    return f"{made.gpu_hours:.1f} GPU-hours, {duration(made.seconds)} {at_once}"
 
 
 def _shortened(loaded: "Experiment") -> str:

@@ -96,7 +96,8 @@ def _next(counts: Counter[str], experiment: str) -> Iterator[str]:
     elif counts["NEW"]:
         yield f"now run: harness submit {experiment}"
     elif counts["RUNNING"] or counts["QUEUED"]:
-        yield f"harness logs {experiment} CELL -f follows a run, harness status {experiment} --watch all of them"
+        logs = f"harness logs {experiment} CELL -f follows a run, "  # of pilots it takes the run's folder
+        yield f"{'' if experiment.endswith('--pilot') else logs}harness status {experiment} --watch all of them"
     elif counts["FINISHED"]:
         yield f"now run: {conclusion(experiment)}"
 

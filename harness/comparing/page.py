@@ -112,4 +112,4 @@ def _pictures(folder: Path, number: int, pair: Pair, first: Side, other: Side) -
         name = f"pictures/{number}-{Path(image.file_name).stem}.jpg"
         write_image(folder / name, contact_sheet(drawn, columns=3, titles=("truth", "first", "other")))
         lines += [f"{image.file_name}: {image.first:.2f} to {image.other:.2f}", "", f"![{image.file_name}]({name})", ""]
-    return lines or ["none: every image is done alike."]
+    return lines or ["none: by the detections that score 0.5 or more every image is done alike."]

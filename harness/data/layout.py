@@ -29,4 +29,5 @@ def find_split(
 
 def _not_found(root: Path, split: str, setting: str, kind: str, names: list[str]) -> UserError:
     looked_for = " or ".join(str(root / name) for name in names)
-    return UserError(f"{setting} of {split} not found: no {kind} {looked_for}; put it there or set {setting!r}")
+    key = f"{split}_{setting}"
+    return UserError(f"{setting} of {split} not found: no {kind} {looked_for}; put it there or set {key!r}")

@@ -21,6 +21,7 @@ PACKAGES = {
     "numpy": "numpy",
     "opencv": "opencv-python-headless",
     "pycocotools": "pycocotools",
+    "hotcoco": "hotcoco",
     "harness": "maskrcnn-harness",
 }
 

@@ -41,7 +41,7 @@ def test_what_was_looked_for_is_said(tmp_path: Path) -> None:
     ):
         find_split(tmp_path, "val")
     _touch(tmp_path, "annotations/instances_val.json")
-    with pytest.raises(UserError, match=r"no folder .*/val2017 or .*/val or .*/images; put it there or set 'images'"):
+    with pytest.raises(UserError, match=r"no folder .*/val2017 or .*/val or .*; put it there or set 'val_images'"):
         find_split(tmp_path, "val")
-    with pytest.raises(UserError, match=r"no folder .*/photos; put it there or set 'images'"):
+    with pytest.raises(UserError, match=r"no folder .*/photos; put it there or set 'val_images'"):
         find_split(tmp_path, "val", images="photos")
