@@ -98,6 +98,8 @@ def decide(
     if retry:
         site = cache(look)
         decisions = [_retried(decision, cluster, site) for decision in decisions]
+    if settings.cluster == LOCAL:
+        decisions = [_here(decision) for decision in decisions]
     return [_recoded(decision, present) for decision in decisions] if recode else decisions
 
 
@@ -127,6 +129,14 @@ def _retried(decision: Decision, cluster: Cluster | None, site: Callable[[], Sit
         return replace(decision, text=f"{kind}, {why}")
     retry = plan_retry(decision.run, kind, cluster, site)
     return replace(decision, action=Action.RETRY, text=f"{kind}: {retry.change}", retry=retry)
+
+
+def _here(decision: Decision) -> Decision:
+    """The decision that, of a run which had a job of a cluster, says that it goes on elsewhere."""
+    if decision.action not in (Action.RESUME, Action.RETRY) or not decision.run.paths.job.exists():
+        return decision
+    said = "had a job of a cluster, goes on on this machine (--cluster NAME for a job)"
+    return replace(decision, text=f"{decision.text}; {said}" if decision.text else said)
 
 
 def _recoded(decision: Decision, present: str) -> Decision:

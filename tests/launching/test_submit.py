@@ -12,7 +12,7 @@ from harness import leases
 from harness.errors import UserError
 from harness.failures import Failure
 from harness.files import read_json, write_json
-from harness.launching import retries, supervisor
+from harness.launching import retries, slurm_jobs, supervisor
 from harness.launching import submit as submit_module
 from harness.launching.frozen_code import Submission
 from harness.launching.prepare import prepare, write
@@ -78,6 +78,19 @@ def test_what_failed_is_retried_when_asked(place: tuple[Experiment, Settings], m
     refused = decide([first], place[1], retry=True)[0]
     assert (refused.action, refused.failed) == (Action.LEAVE, True)
     assert refused.text.startswith("bug, not retried: 1 retries did not help; mend the cause, then remove ")
+
+
+def test_a_run_that_had_a_job_of_a_cluster_is_said_to_go_on_here(
+    place: tuple[Experiment, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm_jobs, "ask", lambda command, environ=None: "")  # no job waits or works
+    run = prepare(*place)[0]
+    write(run)
+    write_state(run.paths, State.KILLED, attempt=1, reason="stopped by SIGTERM", kind=Failure.CANCELLED)
+    assert decide([run], place[1])[0].text == ""
+    write_json(run.paths.job, {"name": "a-1", "index": 0, "id": None, "output": "", "code": ""})
+    here = decide([run], place[1])[0]
+    assert here.action == Action.RESUME and "goes on on this machine (--cluster NAME" in here.text
 
 
 def test_a_run_that_cannot_be_read_is_left_alone(place: tuple[Experiment, Settings]) -> None:
