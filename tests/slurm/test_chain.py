@@ -21,6 +21,7 @@ def chain(place: Place) -> list[str]:
     return [line.partition("; output in")[0] for line in said if line.startswith(("benchmark: ", "report: "))]
 
 
+@pytest.mark.slow
 def test_pilots_tell_the_plan(place: Place) -> None:
     """Two kinds of cells; each pilot resumes halfway, in the same job. Then a budget can be kept."""
     place.write(multiscale="[false, true]", seeds="[0, 1]")

@@ -59,6 +59,7 @@ def suspect(place: Place, node: str) -> None:
         write_end(paths, attempt, State.FAILED, kind=Failure.NODE, reason="ECC error", nodes=node)
 
 
+@pytest.mark.slow
 def test_a_lack_of_memory_and_a_bug(place: Place, faulty: Path) -> None:
     """Why is told; a submit leaves both alone; a retry gives the one more memory, and goes on with the other as it is.
 

@@ -60,6 +60,7 @@ def test_a_full_run_folder(small_disk: Path, place: Place) -> None:
     assert_whole(place, paths)
 
 
+@pytest.mark.slow
 def test_no_mlflow_until_the_run_is_over(place: Place) -> None:
     server = Server(f"sqlite:///{place.folder}/mlflow.db", place.folder)
     address = {"HARNESS_TRACKING_URI": server.address}

@@ -60,6 +60,7 @@ def test_a_submit_from_inside_a_job(place: Place) -> None:
     finished(run(row), 1)
 
 
+@pytest.mark.slow
 def test_two_machines_submit_at_the_same_moment(place: Place) -> None:
     place.write("array_parallelism: 1", multiscale="[false, true]", epochs=40)
     submit = f"{sys.executable} -m harness submit tiny.yaml --json"
@@ -89,6 +90,7 @@ recipe: {dataset: shapes, num_classes: 3, pretrained: none}
 """
 
 
+@pytest.mark.slow
 def test_84_cells_take_a_handful_of_calls(
     place: Place, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

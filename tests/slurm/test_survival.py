@@ -33,6 +33,7 @@ def test_preempted_with_the_user_signal_and_then_requeued_by_an_operator(place: 
     assert_whole(place, paths)
 
 
+@pytest.mark.slow
 def test_preempted_without_a_warning(cluster: Path, place: Place) -> None:
     """No grace, so no user signal: TERM, and SLURM requeues."""
     with partition("abrupt", "Nodes=n3,n4 PriorityTier=1 PreemptMode=REQUEUE GraceTime=0"):
@@ -85,6 +86,7 @@ def files(paths: RunPaths) -> dict[str, tuple[int, int]]:
     return {str(file.relative_to(paths.folder)): (status.st_size, status.st_mtime_ns) for file, status in found}
 
 
+@pytest.mark.slow
 def test_a_controller_that_is_away_when_the_job_wants_to_be_requeued(cluster: Path, place: Place) -> None:
     from daemons import end, working
 

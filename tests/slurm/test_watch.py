@@ -15,6 +15,7 @@ from slurm.place import Place, run, steps
 pytestmark = pytest.mark.slurm
 
 
+@pytest.mark.slow
 def test_followed_over_a_requeue_and_cancelled(place: Place, cluster: Path, tmp_path: Path) -> None:
     """One run works and one waits; the first is requeued, works again, and is cancelled together with the other."""
     place.write("array_parallelism: 1", multiscale="[false, true]", epochs=60)

@@ -20,11 +20,12 @@ pytestmark = pytest.mark.slurm
 MEASURED = ("Mem (GB)", "Inf time (fps)", "Mem (GB) on CPU", "Inf time (fps) on CPU")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shorten",
     [
         pytest.param("{epochs: 2, iterations_per_epoch: 4, image_scale: 0.09}", id="short"),
-        pytest.param("{epochs: 4, image_scale: 0.09}", id="as it is", marks=pytest.mark.slow),
+        pytest.param("{epochs: 4, image_scale: 0.09}", id="as it is"),
     ],
 )
 def test_demo(cluster: Path, place: Place, shorten: str) -> None:
