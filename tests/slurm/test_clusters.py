@@ -11,6 +11,7 @@ from slurm.place import Place, run, steps
 pytestmark = pytest.mark.slurm
 
 
+@pytest.mark.slow
 def test_a_drafted_file_goes_at_once(place: Place) -> None:
     place.write()
     said = place.harness("cluster", "new", "drafted").stdout
@@ -38,6 +39,7 @@ def test_what_can_never_run_is_refused_with_its_place(place: Place) -> None:
     assert not (place.folder / "runs" / ".slurm").exists()
 
 
+@pytest.mark.slow
 def test_the_doctor_looks_at_a_node(place: Place) -> None:
     place.write()
     said = place.harness("doctor", "--cluster", "here.yaml", "--json", check=False).stdout

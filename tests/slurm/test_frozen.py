@@ -64,6 +64,7 @@ def finish(paths: RunPaths) -> None:
     eventually(lambda: read_state(paths).state == State.FINISHED, 240)
 
 
+@pytest.mark.slow
 def test_a_loss_is_edited_between_requeue_and_second_start(place: Place, checkout: Checkout) -> None:
     """The weights are those of a run that nothing happened to."""
     place.write(epochs=4)

@@ -22,6 +22,7 @@ exec "$@"
 """
 
 
+@pytest.mark.slow
 def test_a_node_without_the_data_set(cluster: Path, place: Place) -> None:
     """Everywhere else the data is seen, also where it is submitted."""
     (place.folder / "hide.sh").write_text(HIDING.format(folder=place.folder / "shapes"))
@@ -47,6 +48,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_run_folder(small_disk: Path, place: Place) -> None:
     _, paths = begun(place)
     with (small_disk / "filler").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):

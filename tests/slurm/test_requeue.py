@@ -12,6 +12,7 @@ from slurm.place import Place, run, steps
 pytestmark = pytest.mark.slurm
 
 
+@pytest.mark.slow
 def test_a_job_that_may_not_be_requeued_submits_the_next_one(place: Place) -> None:
     """By SLURM's own word for the job (Requeue=0), which forbids `scontrol requeue`."""
     place.write(epochs=3)

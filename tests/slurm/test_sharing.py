@@ -19,6 +19,7 @@ from slurm.waiting import eventually
 pytestmark = pytest.mark.slurm
 
 
+@pytest.mark.slow
 def test_two_jobs_of_two_processes_on_one_node(cluster: Path, place: Place) -> None:
     """They meet at ports of their own, and each process has a device that no other has: its local rank's."""
     with partition("pair", "Nodes=n4"):
@@ -40,6 +41,7 @@ def test_two_jobs_of_two_processes_on_one_node(cluster: Path, place: Place) -> N
 OUTER = "sbatch --wait --partition=debug --job-name=outer --ntasks=3 --cpus-per-task=2 --gpus=4 --mem=2G --time=5"
 
 
+@pytest.mark.slow
 def test_a_submit_from_inside_a_job(place: Place) -> None:
     """What the job around it has asked for is not what the run's job gets."""
     place.write(epochs=2)

@@ -108,6 +108,7 @@ def test_a_controller_that_is_away_when_the_job_wants_to_be_requeued(cluster: Pa
     assert_whole(place, paths)
 
 
+@pytest.mark.slow
 def test_one_process_of_two_nodes_is_killed(place: Place) -> None:
     shape = {"batch": 8, "epochs": 4, "shorten": ", iterations_per_epoch: 4"}
     job, paths = begun(place, "nodes: 2\ngpus_per_node: 2", **shape)

@@ -76,6 +76,7 @@ def _without_slurm(place: Place, cluster: Path, tmp_path: Path) -> None:
     assert (works["state"], works["gpu_hours"]) == ("RUNNING", 0.0)  # it trains on a CPU
 
 
+@pytest.mark.slow
 def test_waiting_for_what_finishes(place: Place) -> None:
     place.write()
     place.submit()
