@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.intervals import PRIOR, chance_of_drop, holm
+from harness.intervals import LEVEL, PRIOR, chance_of_drop, holm
 
 DROPS = (0.3, 0.5, 1.0)
 """True drops, in AP, for which the gate says how often it would miss one."""
@@ -82,7 +82,7 @@ def _told(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
 
     order = np.argsort(-scores, axis=1)
     chances = norm.sf(np.take_along_axis(scores, order, axis=1))
-    falls = np.logical_and.accumulate(chances <= 0.05 / np.arange(scores.shape[1], 0, -1), axis=1)
+    falls = np.logical_and.accumulate(chances <= (1 - LEVEL) / np.arange(scores.shape[1], 0, -1), axis=1)
     told = np.zeros_like(falls)
     np.put_along_axis(told, order, falls, axis=1)
     return told
