@@ -10,7 +10,7 @@ DEMO_SETTINGS = HARNESS_DATASET_SHAPES=$(DEMO)/shapes HARNESS_RUN_ROOT=$(DEMO)/r
 	HARNESS_TRACKING_URI=sqlite:///$(DEMO)/mlflow.db HARNESS_LOCAL_JOBS=2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-slow test-every-cell lint types wheel slurm-up slurm-down clean
+.PHONY: help install demo check test test-slow test-every-cell bench lint types wheel slurm-up slurm-down clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,11 +45,14 @@ test: lint types wheel  ## all but test-slow; the tests on SLURM share one clust
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'slurm and not slow'
 
 test-slow: install  ## the long tests on SLURM, and those that kill processes and servers, with 20 kills where they have 6
-	HARNESS_TEST_KILLS=20 $(PYTEST) -m slow -k 'kill or fault' tests/training tests/tracking tests/launching
+	HARNESS_TEST_KILLS=20 $(PYTEST) -m slow -k 'kill or fault' tests/training tests/tracking tests/launching tests/tuning
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'slurm and slow'
 
 test-every-cell: install  ## two iterations of each of the 84 cells, killed between them
 	HARNESS_TEST_EVERY_CELL=1 $(BIN)/pytest tests/launching/test_every_cell.py
+
+bench: install  ## every benchmark, one after the other, on a quiet machine (tests/benchmarks)
+	$(BIN)/python tests/benchmarks
 
 wheel: install  ## build the wheel into dist/
 	rm -rf build dist

@@ -187,12 +187,14 @@ def met(name: str, meeting: "Meeting") -> Check:
 
 def dataset(settings: Settings, name: str, paths: DatasetPaths) -> Check:
     """Whether the annotations and images of a configured data set are there; images are counted, not opened."""
+    from harness.data.image_files import file_names
+
     try:
         splits = dataset_splits(settings, name)
+        counts = [sum(1 for _ in file_names(split.images)) for split in splits]
     except UserError as error:
         todo = f"put the files there, or mend the data set's entry ({settings.origins[f'datasets.{name}']})"
         return Check(name=f"data set {name}", status="fail", detail=str(error), todo=todo)
-    counts = [sum(entry.is_file() for entry in os.scandir(split.images)) for split in splits]
     detail = f"{paths.root}: {counts[0]} training files, {counts[1]} validation files"
     if not all(counts):
         return Check(name=f"data set {name}", status="fail", detail=detail, todo="fill the empty image folder")

@@ -142,6 +142,7 @@ _EXPECTED = {
     "greater_than": "more than {gt}",
     "too_short": "at least {min_length} entry",
     "string_too_short": "at least {min_length} character",
+    "literal_error": "{expected}",
 }
 
 

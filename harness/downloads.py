@@ -107,14 +107,18 @@ class GoneError(UserError):
     """The server says that there is nothing at this URL."""
 
 
+class RefusedError(UserError):
+    """The server answers, but does not say what is at this URL."""
+
+
 class UnreachableError(UserError):
-    """Nobody answers, or what answers does not say."""
+    """Nobody answers."""
 
 
 def remote_size(url: str) -> int | None:
     """The bytes at a URL as its server says, None where it does not. Nothing is fetched.
 
-    Raises GoneError where there is nothing, and UnreachableError where that could not be found out.
+    Raises GoneError where there is nothing, RefusedError where the server does not say, and UnreachableError.
     """
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT) as response:
@@ -123,7 +127,7 @@ def remote_size(url: str) -> int | None:
     except urllib.error.HTTPError as error:
         if error.code in (404, 410):
             raise GoneError(f"{url}: the server answers {error.code} {error.reason}") from None
-        raise UnreachableError(f"the server answers {error.code} {error.reason}") from None
+        raise RefusedError(f"the server answers {error.code} {error.reason}") from None
     except urllib.error.URLError as error:
         raise UnreachableError(f"cannot be reached: {error.reason}") from None
     except (http.client.HTTPException, OSError, ValueError) as error:

@@ -5,7 +5,8 @@ from functools import cache
 from pathlib import Path
 
 from harness.cell import parse_name
-from harness.runs import RunPaths, RunSpec, experiment_runs, merged_rows, read_spec
+from harness.run_log import merged_rows
+from harness.runs import RunPaths, RunSpec, experiment_runs, read_spec
 
 EXPERIMENT = "imported"
 """The experiment of all imported runs."""

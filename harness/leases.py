@@ -6,21 +6,30 @@ lease until the time written in it. A higher number fences off a holder that ove
 
 import json
 import os
-import socket
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.errors import UserError
-from harness.files import write_json
-from harness.processes import is_working, start_time
+from harness.files import known_fields, write_json
+from harness.processes import has_died, is_here, signature
 
 SECONDS = 120.0
-"""How long a lease lasts without renewal; a dead holder on the same host is noticed at once."""
+"""How long a lease lasts without renewal; a holder that died on this machine is noticed at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Holder:
+    """Who holds a lease, and until when."""
+
+    host: str
+    space: str = ""
+    pid: int
+    started: float
+    expires: float  # in seconds since 1970; 0: it was released
 
 
 class LeaseLost(UserError):
@@ -41,12 +50,12 @@ class Lease:
         """
         if max(_numbers(self.folder), default=0) != self.number:
             raise LeaseLost(f"{self.folder}: another process has gone on meanwhile; run the command again")
-        write_json(_file(self.folder, self.number), _holder(time.time() + SECONDS))
+        _write(_file(self.folder, self.number), time.time() + SECONDS)
 
     def release(self) -> None:
         """Let the next one take the lease at once."""
         if max(_numbers(self.folder), default=0) == self.number:
-            write_json(_file(self.folder, self.number), _holder(0.0))
+            _write(_file(self.folder, self.number), 0.0)
 
     def discard(self) -> None:
         """Release the lease and leave no file: for what is done once, such as bringing a file."""
@@ -56,13 +65,23 @@ class Lease:
 
 
 def acquire(folder: Path) -> Lease | None:
-    """Take the lease, or None where another process holds it."""
+    """Take the lease, or None where another process holds it.
+
+    Raises OSError, naming the folder, where that cannot be made or written.
+    """
+    try:
+        return _acquire(folder)
+    except OSError as error:  # of a file that only this module knows
+        raise OSError(error.errno, error.strerror, str(folder)) from None
+
+
+def _acquire(folder: Path) -> Lease | None:
     folder.mkdir(parents=True, exist_ok=True)
     newest = max(_numbers(folder), default=0)
     if newest and not _is_free(_file(folder, newest)):
         return None
     mine = Lease(folder, newest + 1)
-    if not _create(_file(folder, mine.number), _holder(time.time() + SECONDS)):
+    if not _create(_file(folder, mine.number), time.time() + SECONDS):
         return None
     numbers = _numbers(folder)
     if max(numbers) > mine.number:  # this process slept since it looked: others have come and gone
@@ -100,29 +119,32 @@ def is_held(folder: Path) -> bool:
 def is_idle(folder: Path) -> bool:
     """Whether the last holder released the lease properly, or there never was one."""
     newest = max(_numbers(folder), default=0)
-    return not newest or _read(_file(folder, newest)).get("expires") == 0.0
+    holder = _read(_file(folder, newest)) if newest else None
+    return not newest or (holder is not None and holder.expires == 0.0)
 
 
-def _holder(expires: float) -> dict[str, Any]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": start_time(), "expires": expires}
+def is_held_elsewhere(folder: Path) -> bool:
+    """Whether the lease is held by a process of which this machine cannot tell whether it still works."""
+    newest = max(_numbers(folder), default=0)
+    holder = _read(_file(folder, newest)) if newest else None
+    return holder is not None and holder.expires >= time.time() and not is_here(holder)
 
 
 def _is_free(file: Path) -> bool:
     holder = _read(file)
-    if not holder:
-        return False
-    if holder["expires"] < time.time():
-        return True
-    return holder["host"] == socket.gethostname() and not is_working(holder["pid"], holder["started"])
+    return holder is not None and (holder.expires < time.time() or has_died(holder))
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """The holder; empty where the file has just been removed in favour of a higher number."""
+def _read(file: Path) -> _Holder | None:
+    """The holder; None where the file has just been removed in favour of a higher number."""
     try:
-        value: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return _Holder(**known_fields(_Holder, json.loads(file.read_text(encoding="utf-8"))))
     except FileNotFoundError:
-        return {}
-    return value
+        return None
+
+
+def _write(file: Path, expires: float) -> None:
+    write_json(file, asdict(_Holder(**signature(), expires=expires)))
 
 
 def _numbers(folder: Path) -> list[int]:
@@ -133,11 +155,11 @@ def _file(folder: Path, number: int) -> Path:
     return folder / f"{number:08d}"
 
 
-def _create(file: Path, holder: dict[str, Any]) -> bool:
+def _create(file: Path, expires: float) -> bool:
     """Create the file with its content in one step; False where it exists."""
     with tempfile.TemporaryDirectory(prefix=".lease.", dir=file.parent) as temporary:
         source = Path(temporary) / file.name
-        write_json(source, holder)
+        _write(source, expires)
         try:
             os.link(source, file)
         except FileExistsError:

@@ -106,6 +106,12 @@ def load_experiment(path: Path | str) -> Experiment:
     )
 
 
+def plan_cells(document: Document, file: MatrixFile) -> tuple[PlannedCell, ...]:
+    """The cells of a parsed matrix file. Mistakes are noted in the document."""
+    reader = _Reader(document, file, sound=not document.mistakes)
+    return tuple(reader.plan(reader.cells()))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Layer:
     """One block of recipe overrides, parsed."""

@@ -197,7 +197,7 @@ def _facts(folder: Path) -> dict[str, Any]:
 def _no_requeue() -> str:
     """Why this job may not be requeued; "" where it may, as far as can be known without doing it."""
     try:
-        job = slurm.parse_job(ask(["scontrol", "--oneliner", "show", "job", os.environ["SLURM_JOB_ID"]]))
+        job = slurm.parse_job(ask(["scontrol", "--all", "--oneliner", "show", "job", os.environ["SLURM_JOB_ID"]]))
     except UserError as error:
         return str(error)
     return "" if job.get("Requeue") == "1" else f"not for jobs of this cluster (Requeue={job.get('Requeue')})"

@@ -1,9 +1,63 @@
-"""Processes of this host: when one started, and whether it still works."""
+"""Processes: which one a record means, whether it is of this machine, when it started, and whether it still works."""
 
 import os
 import socket
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
 
 import psutil
+
+
+class Signed(Protocol):
+    """A record that names the process which wrote it, as `signature` does."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def space(self) -> str: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def started(self) -> float: ...
+
+
+def signature(pid: int | None = None) -> dict[str, Any]:
+    """What names a process of this machine (this one, if none is given), wherever it is read.
+
+    Raises psutil.NoSuchProcess.
+    """
+    pid = pid or os.getpid()
+    return {"host": socket.gethostname(), "space": space(), "pid": pid, "started": start_time(pid)}
+
+
+@cache
+def space() -> str:
+    """Where ids of processes mean the same as here: the boot of a kernel and a namespace in it. "" where the system
+
+    does not tell, as outside of Linux; two containers may well have one host name.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def is_here(record: Signed) -> bool:
+    """Whether the process that a record names was started where this one can see it. An older record has no space."""
+    return record.host == socket.gethostname() and record.space in ("", space())
+
+
+def has_died(record: Signed) -> bool:
+    """Whether the process that a record names was one of this machine, and works no more."""
+    return is_here(record) and not is_working(record.pid, record.started)
+
+
+def whereabouts(record: Signed) -> str:
+    """Where the process of a record is or was, in words."""
+    alike = record.host == socket.gethostname() and not is_here(record)
+    return f"{record.host} (another container of that name, or before it was started anew)" if alike else record.host
 
 
 def node_name() -> str:
@@ -26,6 +80,6 @@ def is_working(pid: int, started: float) -> bool:
     """
     try:
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - started) < 2
+        return abs(process.create_time() - started) < 2 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -6,6 +6,7 @@ The defaults are the published mask_rcnn_r50_fpn_1x_coco (mmdetection 2.x). No t
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -29,6 +30,7 @@ NotNegative = Annotated[float, Field(ge=0, description="a number from 0")]
 Fraction = Annotated[float, Field(ge=0, le=1, description="a number from 0 to 1")]
 Scale = tuple[Count, Count]
 
+_CONFIG = ConfigDict(allow_inf_nan=False, extra="forbid")
 FROM_SCRATCH = "none"
 """The value of `pretrained` that starts a backbone from random weights."""
 
@@ -40,6 +42,8 @@ def _f(default: Any, section: str, text: str, *, identity: bool = True) -> Any:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """Every number of a cell. Scales are (long side limit, short side) in pixels; colours are on the 0..255 scale."""
+
+    __pydantic_config__ = _CONFIG
 
     dataset: str = _f(
         "coco2017", "data", "name of the data set in harness.toml (its digests are the identity)", identity=False
@@ -179,7 +183,17 @@ def _hints() -> dict[str, Any]:
 
 @cache
 def _adapter(name: str) -> TypeAdapter[Any]:
-    return TypeAdapter(_hints()[name], config=ConfigDict(allow_inf_nan=False))
+    return TypeAdapter(_hints()[name], config=_CONFIG)
+
+
+@cache
+def _switches() -> frozenset[str]:
+    return frozenset(name for name, hint in _hints().items() if hint is bool)
+
+
+@cache
+def _whole() -> TypeAdapter[Recipe]:
+    return TypeAdapter(Recipe)
 
 
 def parse_value(name: str, value: Any) -> Any:
@@ -263,6 +277,9 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
 
     Raises UserError for an unknown field or a wrong value.
     """
+    with suppress(ValueError):  # all at once, as there are many runs; what is wrong is told one by one
+        if {name for name, value in values.items() if isinstance(value, bool)} <= _switches():
+            return _whole().validate_python(dict(values))
     try:
         return Recipe(**{name: parse_value(name, value) for name, value in values.items()})
     except KeyError as error:

@@ -3,22 +3,22 @@
 The folder is the truth while the run lives; MLflow mirrors it.
 """
 
-import json
 import os
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
 from harness.failures import Failure
-from harness.files import known_fields, read_json, replacing, write_json, write_text
-from harness.processes import is_working, start_time
+from harness.files import find_json, known_fields, read_json, write_json
+from harness.processes import has_died, signature
 from harness.recipe import NUMERICS, Recipe, Shortening, digest, from_dict, shortened, to_dict
+
+if TYPE_CHECKING:
+    from harness.data.coco import CocoSplit
 
 SCHEMA = 1
 
@@ -40,6 +40,8 @@ class State(StrEnum):
 
 STARTING = "starting"
 """The progress of an attempt that does not listen to signals yet."""
+CANCELLED = "cancelled by harness cancel"
+"""The reason for which a run ended that somebody has cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,16 @@ class RunPaths:
     def submission(self) -> Path:
         """The code and the matrix file that launchers work with, since the first submit."""
         return self.folder / "submission.json"
+
+    @property
+    def trial(self) -> Path:
+        """Which trial of a study it is, if it is one (trial_file.py)."""
+        return self.folder / "trial.json"
+
+    @property
+    def cancelled(self) -> Path:
+        """There as soon as somebody has cancelled the run, until it is submitted again."""
+        return self.folder / "cancelled"
 
     @property
     def log(self) -> Path:
@@ -120,7 +132,7 @@ class RunPaths:
 
     def attempt(self, number: int) -> Path:
         """The folder of one attempt: its own journal segment and output."""
-        return self.folder / "attempts" / f"{number:04d}"
+        return self.folder / f"attempts/{number:04d}"
 
     def segment(self, number: int) -> Path:
         """The journal segment that only this attempt writes."""
@@ -134,6 +146,17 @@ class SplitSpec:
     images: str
     annotations: str
     digest: str
+    indexes: str | None = None  # where parsed annotations are kept
+
+    @property
+    def split(self) -> "CocoSplit":
+        """As harness/data reads it."""
+        from harness.data.coco import CocoSplit  # with libraries that take their time
+
+        indexes = Path(self.indexes) if self.indexes else None
+        return CocoSplit(
+            images=Path(self.images), annotations=Path(self.annotations), digest=self.digest, indexes=indexes
+        )
 
 
 class Origin(StrEnum):
@@ -253,9 +276,10 @@ class RunState:
     attempt: int = 0
     reason: str = ""  # of a failure, one line
     kind: Failure | None = None  # of a failure; None: SLURM has not been asked yet
-    host: str = ""
+    host: str = ""  # of the process that says so, and what else processes.signature tells of it
+    space: str = ""
     pid: int = 0
-    started: float = 0.0  # start time of that process, so that a reused pid is not mistaken for it
+    started: float = 0.0  # so that a reused pid is not mistaken for it
     updated: float = 0.0
     progress: str = ""  # such as "epoch 3/12"
 
@@ -271,34 +295,28 @@ def write_state(
     pid: int | None = None,
 ) -> None:
     """Say where the run stands, in the name of this process (or of process `pid` of this host)."""
-    pid = pid or os.getpid()
-    value = RunState(
-        state=state,
-        attempt=attempt,
-        reason=reason,
-        kind=kind,
-        host=socket.gethostname(),
-        pid=pid,
-        started=start_time(pid),
-        updated=time.time(),
-        progress=progress,
-    )
-    write_json(paths.state, asdict(value))
+    said: dict[str, Any] = {"state": state, "attempt": attempt, "reason": reason, "kind": kind, "progress": progress}
+    write_json(paths.state, asdict(RunState(**said, **signature(pid), updated=time.time())))
 
 
 def last_word(paths: RunPaths) -> RunState:
     """What was said last of where the run stands, whether or not it is still true."""
-    if not paths.state.exists():
+    plain = find_json(paths.state)
+    if plain is None:
         return RunState(state=State.QUEUED)
-    plain = read_json(paths.state)
     kind = Failure(plain["kind"]) if plain.get("kind") else None
     return RunState(**known_fields(RunState, plain) | {"state": State(plain["state"]), "kind": kind})
 
 
 def read_state(paths: RunPaths) -> RunState:
-    """Where the run stands. A run whose process on this host is gone without a word is FAILED."""
-    found = last_word(paths)
-    if found.state == State.RUNNING and found.host == socket.gethostname() and not is_working(found.pid, found.started):
+    """Where the run stands. A run whose process on this host is gone without a word is FAILED, or was cancelled."""
+    return _judged(paths, last_word(paths))
+
+
+def _judged(paths: RunPaths, found: RunState) -> RunState:
+    if found.state == State.RUNNING and has_died(found):
+        if paths.cancelled.exists():
+            return replace(found, state=State.KILLED, reason=CANCELLED, kind=Failure.CANCELLED)
         reason = "its process died without a word (killed, or out of memory)"
         return replace(found, state=State.FAILED, reason=reason, kind=Failure.UNKNOWN)
     return found
@@ -316,9 +334,9 @@ def unreadable(paths: RunPaths) -> str:
 
 def settle(paths: RunPaths) -> RunState:
     """Where the run stands, put right on the disk too where the last word there is no longer true."""
-    found = read_state(paths)
-    if found.state == State.FAILED and last_word(paths).state == State.RUNNING:
-        write_state(paths, State.FAILED, attempt=found.attempt, reason=found.reason, kind=found.kind)
+    found = _judged(paths, told := last_word(paths))
+    if found != told:
+        write_state(paths, found.state, attempt=found.attempt, reason=found.reason, kind=found.kind)
     return found
 
 
@@ -350,66 +368,3 @@ def experiment_runs(run_root: Path, experiment: str) -> Iterator[RunPaths]:
     """The runs of an experiment that have a specification, sorted by folder name."""
     for spec in sorted(experiment_folder(run_root, experiment).glob("*/run.json")):
         yield RunPaths(spec.parent)
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a journal; lines torn by a crash or a full disk are left out. An absent file is an empty journal."""
-    return [row for _, row in _whole_lines(path)]
-
-
-def repair_log(path: Path) -> bool:
-    """Take torn lines out of a journal; whether there were any."""
-    whole = b"".join(line + b"\n" for line, _ in _whole_lines(path))
-    if not path.exists() or path.read_bytes() == whole:
-        return False
-    with replacing(path, durable=True) as temporary:
-        temporary.write_bytes(whole)
-    return True
-
-
-def _whole_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    for line in path.read_bytes().split(b"\n") if path.exists() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            yield line, row
-
-
-def row_key(row: Mapping[str, Any]) -> tuple[str, int] | None:
-    """What a row is about: (mode, step) of a train or val row, of which the first one counts; None for an attempt's."""
-    return (row["mode"], row["step"]) if row.get("mode") in ("train", "val") else None
-
-
-def segments(paths: RunPaths) -> dict[str, list[dict[str, Any]]]:
-    """The rows that count of each attempt's segment, by the name of the attempt's folder, in order.
-
-    An attempt that begins says in its first row how many rows it found in each segment (`journal`). What a superseded
-    attempt, still alive somewhere, appends after that does not count: so two attempts cannot interleave.
-    """
-    found = {log.parent.name: read_log(log) for log in sorted((paths.folder / "attempts").glob("*/log.json"))}
-    counted = {name: len(rows) for name, rows in found.items()}
-    for rows in found.values():
-        for row in rows:
-            for name, count in row.get("journal", {}).items() if row.get("mode") == "attempt" else ():
-                counted[name] = min(counted.get(name, count), count)
-    return {name: rows[: counted[name]] for name, rows in found.items()}
-
-
-def merged_rows(paths: RunPaths) -> list[dict[str, Any]]:
-    """The journal: the rows of all attempts' segments in order; of a step journaled twice the first counts."""
-    seen: set[tuple[str, int]] = set()
-    rows = []
-    for row in chain.from_iterable(segments(paths).values()):
-        key = row_key(row)
-        if key not in seen:
-            rows.append(row)
-        if key is not None:
-            seen.add(key)
-    return rows
-
-
-def merge_log(paths: RunPaths) -> None:
-    """Write log.json anew from the attempts' segments."""
-    write_text(paths.log, "".join(f"{json.dumps(row)}\n" for row in merged_rows(paths)))

@@ -48,3 +48,20 @@ def duration(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def hours(number: float) -> str:
+    """GPU-hours, such as 0, 0.0034, 0.12 or 96.3."""
+    if number >= 10 or not number:
+        return f"{number:.1f}" if number else "0"
+    return f"{number:.2f}" if number >= 0.1 else f"{number:.2g}"
+
+
+def size(number: int) -> str:
+    """Bytes, such as 12 MB or 1.4 TB."""
+    value = float(number)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB" if value < 1000 else f"{value / 1000:.1f} TB"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness import downloads, leases
-from harness.downloads import GoneError, UnreachableError, download, remote_size, verify
+from harness.downloads import GoneError, RefusedError, UnreachableError, download, remote_size, verify
 from harness.errors import UserError
 
 CONTENT = bytes(range(256)) * 400  # 102,400 bytes
@@ -264,7 +264,7 @@ def test_the_size_of_what_is_not_fetched(server: Server) -> None:
     server.ranges = False
     assert remote_size(server.url) is None
     server.statuses = [404, 410, 403, 500]
-    for wanted in (GoneError, GoneError, UnreachableError, UnreachableError):
+    for wanted in (GoneError, GoneError, RefusedError, RefusedError):
         with pytest.raises(wanted, match=r"the server answers [45]"):
             remote_size(server.url)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.intervals import chance_of_drop, holm, image_interval, mean_interval, training_interval
+from harness.intervals import chance_of_drop, holm, image_interval, mean_interval, over_seeds, training_interval
 
 
 def test_one_seed_each_rests_on_the_prior() -> None:
@@ -34,6 +34,21 @@ def test_the_mean_of_pairs_is_surer_than_each() -> None:
     """
     found = mean_interval([([38.0], [39.0]), ([40.0], [40.8]), ([41.0], [42.2]), ([42.0], [42.6])])
     assert (found.difference, found.low, found.high) == pytest.approx((0.9, 0.9 - 0.415773, 0.9 + 0.415773), abs=1e-5)
+
+
+def test_three_seeds_have_students_interval() -> None:
+    """38.0, 38.4, 38.5: deviation sqrt(.14 / 2) = .264575, t(0.975, 2) = 4.302653: +- 4.302653 x .264575 / sqrt(3)."""
+    found = over_seeds([38.0, 38.4, 38.5], prior=False)
+    assert (found.count, found.mean, found.deviation) == (3, pytest.approx(38.3), pytest.approx(0.264575, abs=1e-6))
+    assert found.bounds == pytest.approx((38.3 - 0.657242, 38.3 + 0.657242), abs=1e-5) and not found.assumed
+
+
+def test_fewer_rest_on_the_prior_or_have_no_interval() -> None:
+    """0.3 x 1.959964 / sqrt(2) = 0.415773, and of one seed 0.587989."""
+    two, one = over_seeds([38.0, 38.4]), over_seeds([38.0])
+    assert two.bounds == pytest.approx((38.2 - 0.415773, 38.2 + 0.415773), abs=1e-5) and two.assumed
+    assert one.bounds == pytest.approx((38 - 0.587989, 38 + 0.587989), abs=1e-5) and one.deviation is None
+    assert over_seeds([16.0, 17.0], prior=False).bounds is None
 
 
 def test_equal_seeds_without_scatter_do_not_divide_by_zero() -> None:

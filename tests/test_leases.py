@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import socket
@@ -9,7 +10,7 @@ import psutil
 import pytest
 
 from harness import leases
-from harness.leases import LeaseLost, acquire, holding, is_held, is_idle
+from harness.leases import LeaseLost, acquire, holding, is_held, is_held_elsewhere, is_idle
 
 
 def holder(folder, number, **changes):
@@ -63,6 +64,15 @@ def test_a_holder_of_another_host_keeps_its_lease_until_it_expires(tmp_path):
     assert acquire(tmp_path).number == 4
 
 
+def test_a_holder_in_another_container_of_this_name_keeps_its_lease_until_it_expires(tmp_path):
+    assert not is_held_elsewhere(tmp_path)
+    holder(tmp_path, 3, space="another", pid=2**22 + 1)
+    assert acquire(tmp_path) is None and is_held_elsewhere(tmp_path)
+    holder(tmp_path, 3, space="another", pid=2**22 + 1, expires=time.time() - 1)
+    assert not is_held_elsewhere(tmp_path) and acquire(tmp_path).number == 4
+    assert not is_held_elsewhere(tmp_path)
+
+
 def test_who_looked_long_ago_does_not_win(tmp_path, monkeypatch):
     """It saw 3 as free, slept, and 4 and 5 have been given since, 4 is cleared away: 4 can be created, but not held."""
     holder(tmp_path, 3, expires=0.0)
@@ -76,6 +86,16 @@ def test_who_looked_long_ago_does_not_win(tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "_is_free", sleepy)
     assert acquire(tmp_path) is None
     assert not (tmp_path / "00000004").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    def refuse(**_):
+        raise OSError(errno.EROFS, "Read-only file system", f"{tmp_path}/.lease.abc123")
+
+    monkeypatch.setattr(leases.tempfile, "TemporaryDirectory", refuse)
+    with pytest.raises(OSError, match="Read-only") as caught:
+        acquire(tmp_path)
+    assert caught.value.filename == str(tmp_path)
 
 
 def test_holding_waits_no_longer_than_its_patience(tmp_path):

@@ -32,7 +32,7 @@ BASE = {
     "shared_disk",
     "provenance",
 }
-SPINE = {"recipe", "axes", "cell", "published", "imported", "runs"}
+SPINE = {"recipe", "axes", "cell", "published", "imported", "runs", "run_log", "trial_file"}
 ONLY = {
     "detection": BASE,
     "data": BASE,
@@ -46,7 +46,11 @@ ONLY = {
     | SPINE
     | {"matrix", "matrix_file", "yamlfile", "settings"}
     | {"detection", "data", "evaluation", "training", "tracking"},
-    "planning": BASE | SPINE | {"matrix", "matrix_file", "settings", "data", "launching"},
+    "tuning": BASE
+    | SPINE
+    | {"matrix", "matrix_file", "yamlfile", "settings"}
+    | {"launching", "tracking", "reporting", "comparing"},
+    "planning": BASE | SPINE | {"matrix", "matrix_file", "settings", "data", "training", "launching"},
 }
 """What a room may import of this package besides itself."""
 

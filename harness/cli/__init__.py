@@ -1,25 +1,9 @@
-"""The command line: parse, call one function, print. Heavy imports happen inside the commands that need them."""
+"""The command line. `harness --help` is answered from a file, as it is asked most and importing typer takes longest."""
 
 import sys
+from pathlib import Path
 
-import typer
-
-from harness.cli import benchmark, cluster, compare, data, experiment, manifest, plan, results, setup, training, watch
 from harness.errors import UserError
-
-app = typer.Typer(
-    name="harness",
-    help="Declare a matrix of Mask R-CNN trainings in one file; launch, track and report them.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-for part in (setup, plan, experiment, watch, training, benchmark, results, compare):
-    part.register(app)
-app.add_typer(data.app, name="data", help="Check, generate or fetch data sets.")
-app.add_typer(manifest.app, name="manifest", help="Check the files of a report.")
-app.add_typer(cluster.app, name="cluster", help="Draft the file of a SLURM cluster.")
 
 
 def main() -> None:
@@ -27,8 +11,11 @@ def main() -> None:
 
     Ctrl-C is 130.
     """
+    if sys.argv[1:] == ["--help"]:
+        print(help_text(), end="")
+        sys.exit()
     try:
-        app(standalone_mode=True)
+        sys.exit(_run())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -40,3 +27,26 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def help_text() -> str:
+    """What typer says of all commands; tests/cli/test_surface.py holds the file to that."""
+    return Path(__file__).with_name("help.txt").read_text(encoding="utf-8")
+
+
+def _run() -> int:
+    """Run a command; its exit code. What is wrong with its words is told as typer does, but like all other mistakes."""
+    import io
+    from typing import cast
+
+    import typer
+
+    from harness.cli.commands import app
+
+    usage_error = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
+    try:
+        return app(standalone_mode=False) or 0
+    except usage_error as error:
+        error.show(text := io.StringIO())
+        print(text.getvalue().replace("\nError: ", "\nerror: "), end="", file=sys.stderr)
+        return 2

@@ -34,11 +34,12 @@ def compare(
         ),
     ] = None,
     fail_on_drop: Annotated[
-        bool, typer.Option("--fail-on-drop", help="With --against: exit code 1 where an AP has dropped.")
+        bool,
+        typer.Option("--fail-on-drop", help="With --against: exit code 1 where an AP has dropped or a cell failed."),
     ] = False,
     output: Annotated[Path | None, typer.Option(help="Folder for a page with pictures of what changed.")] = None,
     annotations: Annotated[Path | None, typer.Option(help="Annotations, of files that are in no run's folder.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Images, of checkpoints that are in no run's folder.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Images, of files that are in no run's folder.")] = None,
     json: Json = False,
 ) -> None:
     """Say whether results differ: in recipe and AP, over images and over seeds; or whether AP has dropped."""
@@ -55,7 +56,8 @@ def compare(
     from harness.comparing.compare import compare as compare_sides
     from harness.comparing.sides import find_side
 
-    found = [find_side(text, settings.run_root, annotations=annotations, images=images) for text in sides]
+    kept = settings.cache_root / "detections"
+    found = [find_side(text, settings.run_root, annotations=annotations, images=images, cache=kept) for text in sides]
     pairs = compare_sides(found)
     if json:
         print_json([asdict(pair) for pair in pairs])
@@ -111,7 +113,7 @@ def _gate(sides: list[str], against: str, settings: "Settings", *, fail_on_drop:
     else:
         for table in tables:
             _show_table(table, [v for v in verdicts if v.number.table == table], simulated[table])
-    if fail_on_drop and any(verdict.dropped for verdict in verdicts):
+    if fail_on_drop and (any(verdict.dropped for verdict in verdicts) or any(run.failed for run in results)):
         raise typer.Exit(1)
 
 
@@ -159,5 +161,6 @@ def _row(verdict: "Verdict") -> tuple[str, ...]:
 
 
 def _mean(values: tuple[float, ...]) -> str:
-    seeds = f" (n={len(values)})" if len(values) > 1 else ""
-    return f"{sum(values) / len(values):.1f}{seeds}"
+    from harness.reporting.measures import over_runs
+
+    return over_runs(values, len(values), decimals=1, prior=True)

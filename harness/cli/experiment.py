@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -11,7 +11,6 @@ from harness.cli.output import Json, count, print_json, print_note, print_table
 
 if TYPE_CHECKING:
     from harness.launching.prepare import PreparedRun
-    from harness.launching.submit import Decision
     from harness.matrix import Experiment
     from harness.recipe import Recipe
     from harness.settings import Settings
@@ -50,16 +49,34 @@ def load(path: Path, *, published: bool = False) -> "Experiment":
     """The experiment of a matrix file, or one of those that come with the package by its bare name.
 
     published: instead, the experiment that tests the published checkpoints of its published cells.
+    Raises UserError also where the file declares a study.
     """
+    from harness.errors import UserError
     from harness.matrix import load_experiment
     from harness.shipped import find_experiment
+    from harness.tuning.study_file import is_study
 
-    loaded = load_experiment(find_experiment(path))
+    file = find_experiment(path)
+    try:
+        loaded = load_experiment(file)
+    except UserError:
+        if is_study(file):
+            raise UserError(f"{path} declares a study, no matrix: harness tune {path} (--status, --cancel)") from None
+        raise
     if not published:
         return loaded
     from harness.launching.published import published_experiment
 
     return published_experiment(loaded)
+
+
+def experiment_name(path: Path, *, published: bool = False) -> str:
+    """The name below which the runs of a matrix file, or of a study, are kept."""
+    from harness.shipped import find_experiment
+    from harness.tuning.study_file import is_study, load_study
+
+    file = find_experiment(path)
+    return load_study(file).name if is_study(file) else load(path, published=published).name
 
 
 def show(
@@ -153,8 +170,10 @@ def submit(
 ) -> None:
     """Start every run of a matrix file that is not finished and has not failed; returns at once."""
     from dataclasses import replace
+    from functools import partial
 
-    from harness.launching.submit import scripts
+    from harness.cli.submitting import follow_with_report, say_doubts, show_decisions, show_scripts
+    from harness.launching.submit import Action
     from harness.launching.submit import submit as submit_runs
     from harness.node_check import cannot_go_on
     from harness.settings import load_settings
@@ -166,28 +185,23 @@ def submit(
     settings = replace(settings, cluster=cluster) if cluster else settings
     loaded = load(experiment, published=published_checkpoints)
     loaded = pilots(loaded, settings) if pilot else loaded
+    typed = as_typed(experiment, published_checkpoints, pilot)
     if dry_run and json:
         raise typer.BadParameter("--dry-run prints scripts: leave --json out (harness plan --json shows the runs)")
     if dry_run:
-        print(scripts(loaded, settings, recode=recode, retry=retry), end="")
+        show_scripts(loaded, settings, typed, recode=recode, retry=retry, then_report=then_report)
         return
     if doubt := cannot_go_on(settings):
         print_note(doubt)
-    decisions = submit_runs(
-        loaded, settings, recode=recode, retry=retry, approve=lambda decided: _afford(loaded, settings, decided, budget)
-    )
-    typed = as_typed(experiment, published_checkpoints, pilot)
-    if json:
-        print_json([_decided(decision) for decision in decisions])
-    else:
-        _show_decisions(decisions, typed)
-        _say_other_codes(decisions)
+    approve = partial(say_doubts, loaded, settings, typed, budget)
+    decisions = submit_runs(loaded, settings, recode=recode, retry=retry, approve=approve)
+    show_decisions(decisions, typed, json=json)
     if then_report:
-        _chain(loaded, settings, decisions, typed)
+        follow_with_report(loaded, settings, decisions)
     if wait:
-        follow([decision.run for decision in decisions], settings, typed)
+        runs = [decision.run for decision in decisions if decision.action != Action.LATER]
+        follow(runs, settings, typed, to=sys.stderr if json else None, all_of=len(decisions))
     elif not json:
-        _say_unmeasured(loaded, settings, decisions, typed)
         print(f"\nnow run: harness status {typed}, and {conclusion(typed)} when it has finished")
     repair([decision.run.paths for decision in decisions], settings.tracking_uri, print_note)
 
@@ -197,85 +211,6 @@ def pilots(loaded: "Experiment", settings: "Settings") -> "Experiment":
     from harness.planning.pilot import pilot_experiment
 
     return pilot_experiment(loaded, settings)
-
-
-def _chain(loaded: "Experiment", settings: "Settings", decisions: "list[Decision]", experiment: str) -> None:
-    """Have the benchmark and the report follow, and say how."""
-    from harness.launching.chain import lines, start_chain
-    from harness.planning.cost import find_cluster, shape_of
-    from harness.tracking.store import database
-
-    cluster, first = find_cluster(settings), loaded.cells[0]
-    if cluster is not None and (file := database(settings.tracking_uri)) is not None:
-        print_note(f"the report's job can read {file} on this host alone; an MLflow server answers all of them")
-    shape = shape_of(first.cell.name, first.resources, cluster, settings)
-    start_chain(
-        loaded, [decision.run.paths for decision in decisions], shlex.split(experiment), cluster, shape, settings
-    )
-    for line in lines(settings.run_root, loaded.name):
-        print_note(line)
-
-
-def _afford(loaded: "Experiment", settings: "Settings", decisions: "list[Decision]", budget: float | None) -> None:
-    from harness.planning.plan import plan_of, require_budget
-
-    if budget is not None:
-        require_budget(plan_of(loaded, settings, decisions), budget)
-
-
-def _say_unmeasured(loaded: "Experiment", settings: "Settings", decisions: "list[Decision]", experiment: str) -> None:
-    """A line where nothing tells how long some of the trainings take."""
-    from harness.planning.plan import unmeasured
-    from harness.runs import Origin
-
-    if loaded.origin == Origin.TRAINED and (kinds := unmeasured(loaded, settings, decisions)):
-        what = "1 kind of cell has" if kinds == 1 else f"{kinds} kinds of cells have"
-        print_note(f"{what} had no pilot; what they take is measured by harness submit {experiment} --pilot")
-
-
-def _decided(decision: "Decision") -> dict[str, Any]:
-    return {
-        "name": decision.run.spec.name,
-        "seed": decision.run.spec.seed,
-        "state": str(decision.state.state),
-        "action": str(decision.action),
-        "job": _job_id(decision.run),
-        "text": decision.text,
-        "folder": str(decision.run.paths.folder),
-        "code": decision.code,
-    }
-
-
-def _show_decisions(decisions: "list[Decision]", experiment: str) -> None:
-    rows = [_decided(decision) for decision in decisions]
-    titles = {"run": "name", "seed": "seed", "was": "state", "now": "action", "job": "job", "": "text"}
-    columns = {title: [row[name] for row in rows] for title, name in titles.items()}
-    shown = {name: values for name, values in columns.items() if any(values) or name == "seed"}
-    print_table(tuple(shown), list(zip(*shown.values(), strict=True)))
-    if failed := sum(decision.failed for decision in decisions):
-        print(f"\n{count(failed, 'run')} failed before and stay so; to try again: harness submit {experiment} --retry")
-
-
-def _say_other_codes(decisions: "list[Decision]") -> None:
-    """Which runs do not work with the present code, and what can be done."""
-    from harness.launching.frozen_code import present_code
-    from harness.runs import State
-
-    present = present_code()
-    others = [entry for entry in decisions if entry.code != present and entry.state.state != State.FINISHED]
-    for running, hint in ((True, ""), (False, "; --recode changes that")):
-        codes = [entry.code for entry in others if (entry.state.state == State.RUNNING) == running]
-        if codes:
-            kept = f"the code of the first submit ({', '.join(dict.fromkeys(codes))}), not the present one ({present})"
-            print(f"{count(len(codes), 'run')}{' at work' if running else ''}: {kept}{hint}")
-
-
-def _job_id(run: "PreparedRun") -> str:
-    """Of the batch job that has the run, or had it last; "" where none has."""
-    from harness.launching.slurm_jobs import read_job
-
-    job = read_job(run.paths)
-    return job.id or "" if job else ""
 
 
 def as_typed(experiment: Path, published: bool, pilot: bool = False) -> str:
@@ -290,26 +225,32 @@ def conclusion(experiment: str) -> str:
     return f"harness report {experiment}" if plain == experiment else f"harness plan {plain}"
 
 
-def follow(runs: "list[PreparedRun]", settings: "Settings", experiment: str) -> None:
-    """Tell what changes until all runs have ended; the exit code is 1 unless all have finished."""
+def follow(
+    runs: "list[PreparedRun]",
+    settings: "Settings",
+    experiment: str,
+    *,
+    to: TextIO | None = None,
+    all_of: int | None = None,
+) -> None:
+    """Tell what changes until all runs have ended; the exit code is 1 unless all have finished.
+
+    to: where; None: stdout. all_of: how many there are, of which others were not submitted; None: no others.
+    """
     from harness.launching.submit import wait
     from harness.runs import State
 
     def changed(run: Any, state: Any) -> None:
-        print(
-            f"{run.spec.name} seed {run.spec.seed}: {state.state} {state.progress or state.reason}".rstrip(), flush=True
-        )
+        said = f"{run.spec.name} seed {run.spec.seed}: {state.state} {state.progress or state.reason}"
+        print(said.rstrip(), file=to, flush=True)
 
     try:
         states = wait(runs, settings, changed)
     except KeyboardInterrupt:
         print(f"the runs go on without this command; see harness status {experiment}", file=sys.stderr)
         raise typer.Exit(130) from None
-    failed = [state for state in states if state.state != State.FINISHED]
-    if failed:
-        print(
-            f"{count(len(failed), 'run')} of {len(states)} did not finish; see harness status {experiment}",
-            file=sys.stderr,
-        )
+    total = all_of or len(states)
+    if failed := total - sum(state.state == State.FINISHED for state in states):
+        print(f"{count(failed, 'run')} of {total} did not finish; see harness status {experiment}", file=sys.stderr)
         raise typer.Exit(1)
-    print(f"all finished; now run: {conclusion(experiment)}")
+    print(f"all finished; now run: {conclusion(experiment)}", file=to)

@@ -30,9 +30,10 @@ def verify(
     ] = Source.MLFLOW,
     json: Json = False,
 ) -> None:
-    """Say which files of a manifest are missing or changed, which finished runs it lacks, and which links are wrong.
+    """Say which files of a manifest are missing or changed, which links are wrong, and what it does not know.
 
-    Then exit code 1. What no server answers for is "not checked", and no fault.
+    Unknown are finished runs, files beside the report, and folders in published/. Then exit code 1. What no server
+    answers for is "not checked", and no fault; published checkpoints that were fetched are checked by their sha256.
     """
     from dataclasses import asdict
 
@@ -53,7 +54,9 @@ def verify(
         found, folder = read_manifest(file), file.parent
     cells = {planned.name for planned in experiment.cells} if experiment else None
     findings = []
-    for finding in check(found, folder, cells=cells, copies=load_settings().cache_root / "published"):
+    ours = Path("published") if source == Source.MLFLOW else None
+    copies = load_settings().cache_root / "published"
+    for finding in check(found, folder, cells=cells, copies=copies, published=ours):
         findings.append(finding)
         if not json:
             print(f"{finding.kind}: {finding.text}")

@@ -1,6 +1,7 @@
 """plan: what a submit would do, and what it takes."""
 
 import shlex
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ from harness.cli.output import Json, count, print_json, print_table
 
 if TYPE_CHECKING:
     from harness.matrix import Experiment, PlannedCell
+    from harness.planning.measured import Measured
     from harness.planning.plan import Plan, RunPlan
 
 
@@ -23,6 +25,9 @@ def register(app: typer.Typer) -> None:
 def plan(
     experiment: ExperimentFile,
     cluster: Annotated[str | None, typer.Option(help="Where to run it (default: the setting `cluster`).")] = None,
+    nodes: Annotated[
+        int | None, typer.Option(min=1, help="How long it takes on so many nodes of 8 GPUs, without others' jobs.")
+    ] = None,
     budget: Budget = None,
     json: Json = False,
 ) -> None:
@@ -33,7 +38,7 @@ def plan(
     settings = load_settings()
     settings = replace(settings, cluster=cluster) if cluster else settings
     loaded = load(experiment)
-    made = make_plan(loaded, settings)
+    made = make_plan(loaded, settings, nodes=nodes)
     if json:
         print_json(_plain(loaded, made))
     else:
@@ -46,6 +51,8 @@ def plan(
 
 def _next(made: "Plan", experiment: Path, cluster: str | None) -> str:
     typed = shlex.quote(str(experiment))
+    if made.faults:
+        return f"harness plan {typed} again, when the cluster file is mended"
     if made.missing:
         return f"harness fetch {typed}, where it can bring what is missing"
     there = f" --cluster {shlex.quote(cluster)}" if cluster else ""
@@ -55,9 +62,21 @@ def _next(made: "Plan", experiment: Path, cluster: str | None) -> str:
 def _plain(loaded: "Experiment", made: "Plan") -> dict[str, Any]:
     cells = [_cell(entry) for entry in loaded.cells]
     plan = [_run(run) for run in made.runs]
-    totals = {"gpu_hours": made.gpu_hours, "seconds": made.seconds, "bytes": made.size, "free_bytes": made.free}
+    totals: dict[str, Any] = {
+        "gpu_hours": made.gpu_hours,
+        "seconds": made.seconds,
+        "nodes": made.nodes,
+        "bytes": made.size,
+    }
+    totals |= {"overhead": made.overhead, "free_bytes": made.room.free, "free_by": made.room.limit}
     own = {"experiment": loaded.name, "seeds": list(loaded.seeds), "runs": len(made.runs), "cells": cells}
-    return own | {"plan": plan, "totals": totals, "unknown": len(made.unknown), "missing": list(made.missing)}
+    return own | {
+        "plan": plan,
+        "totals": totals,
+        "unknown": len(made.unknown),
+        "missing": list(made.missing),
+        "faults": list(made.faults),
+    }
 
 
 def _run(run: "RunPlan") -> dict[str, Any]:
@@ -84,72 +103,89 @@ def _cell(entry: "PlannedCell") -> dict[str, Any]:
 
 
 def _show(loaded: "Experiment", made: "Plan") -> None:
-    from harness.wording import duration
-
     sources = list(dict.fromkeys(run.estimate.source for run in made.runs))
-    cells = {entry.name: entry for entry in loaded.cells}
-    table = []
-    for run in made.runs:
-        entry, own = cells[run.name], run.estimate
-        table.append(
-            (
-                run.name,
-                run.seed,
-                "overridden" if entry.suffix else "published" if entry.cell.published else "derived",
-                f"{run.action} ({run.why})",
-                run.gpus,
-                "-" if own.iterations is None else own.iterations,
-                "-" if own.iteration_s is None else f"{own.iteration_s:.3g}",
-                "-" if own.seconds is None else duration(own.seconds),
-                "-" if own.gpu_hours is None else f"{own.gpu_hours:.1f}",
-                "-" if own.bytes is None else size(own.bytes),
-                f"[{sources.index(own.source) + 1}]",
-            )
-        )
     header = ("cell", "seed", "recipe", "submit would", "GPUs", "iterations", "s/iter", "time", "GPU-h", "disk", "by")
-    print_table(header, table)
+    print_table(header, list(_rows(loaded, made, sources)))
     print()
     for number, source in enumerate(sources, 1):
         print(f"[{number}] {source}")
+        told = {run.estimate.measured for run in made.runs if run.estimate.source == source}
+        if len(told) == 1 and (measured := told.pop()) is not None:  # runs that go on tell each of itself
+            print(f"    {_measured(measured)}")
     _totals(loaded, made)
 
 
+def _rows(loaded: "Experiment", made: "Plan", sources: list[str]) -> Iterator[tuple[object, ...]]:
+    from harness.wording import duration, hours, size
+
+    cells = {entry.name: entry for entry in loaded.cells}
+    for run in made.runs:
+        entry, own = cells[run.name], run.estimate
+        yield (
+            run.name,
+            run.seed,
+            "overridden" if entry.suffix else "published" if entry.cell.published else "derived",
+            f"{run.action} ({run.why})",
+            run.gpus,
+            "-" if own.iterations is None else own.iterations,
+            "-" if own.iteration_s is None else f"{own.iteration_s:.3g}",
+            "-" if own.seconds is None else duration(own.seconds),
+            "-" if own.gpu_hours is None else hours(own.gpu_hours),
+            "-" if own.bytes is None else size(own.bytes),
+            f"[{sources.index(own.source) + 1}]",
+        )
+
+
+def _measured(measured: "Measured") -> str:
+    """What a run has measured besides the time of an iteration."""
+    rates = measured.rates
+    parts = {
+        "from start to first iteration": rates.start_s,
+        "to go on from a checkpoint": rates.resume_s,
+        "a checkpoint": rates.checkpoint_s,
+        "a test image": rates.image_s,
+    }
+    memory = f"{measured.memory_mb / 1024:.1f} GB {'on a GPU' if measured.device == 'cuda' else 'a process'}"
+    times = [f"{seconds:.2g} s {what}" for what, seconds in parts.items() if seconds is not None]
+    return ", ".join([f"{measured.data_share:.1%} of an iteration waits for data", memory, *times])
+
+
 def _totals(loaded: "Experiment", made: "Plan") -> None:
-    from harness.planning.plan import MISSING
+    from harness.planning.plan import MISSING, crowded
+    from harness.wording import size
 
     cells, seeds = count(len(loaded.cells), "cell"), count(len(loaded.seeds), "seed")
     print(f"\n{loaded.name}: {cells} x {seeds} = {count(len(made.runs), 'run')}{_shortened(loaded)}")
-    room = f"{size(made.size)} of disk, {size(made.free)} are free"
-    at_once = f"with {made.at_once} at a time" if made.at_once else "if all run at once"
+    room = f"{size(made.size)} of disk; {made.room.limit} has {size(made.room.free)} left"
     able = [run for run in made.starting if run.action != MISSING]
     would = "a submit starts" if len(able) == len(made.starting) else f"{len(able)} can start; all would be"
-    print(f"{would} {len(made.starting)}: {_taken(made, at_once)}, {room}")
-    if made.size > made.free:
-        print("warning: they do not fit on the disk of the run root")
+    print(f"{would} {len(made.starting)}: {_taken(made)}, {room}")
+    if made.overhead is not None:
+        print(
+            f"{made.overhead:.1%} of the time of what was measured is no training step: start, data, tests, checkpoints"
+        )
+    if doubt := crowded(made):
+        print(f"warning: {doubt}")
     if made.unknown and len(made.unknown) < len(made.starting):
         print(f"not counted, as nothing tells how long they take: {count(len(made.unknown), 'run')}")
+    for text in made.faults:
+        print(f"error: {text}")
     for text in made.missing:
         print(text if text.startswith(" ") else f"missing: {text}")
 
 
-def _taken(made: "Plan", at_once: str) -> str:
-    from harness.wording import duration
+def _taken(made: "Plan") -> str:
+    from harness.planning.plan import NODE_GPUS
+    from harness.wording import duration, hours
 
     if made.starting and len(made.unknown) == len(made.starting):
         return "nothing tells how long they take"
-    return f"{made.gpu_hours:.1f} GPU-hours, {duration(made.seconds)} {at_once}"
+    at_once = f"with {made.at_once} at a time" if made.at_once else "if all run at once"
+    if made.nodes is not None:
+        at_once = f"on {count(made.nodes, 'node')} of {NODE_GPUS} GPUs"
+    return f"{hours(made.gpu_hours)} GPU-hours, {duration(made.seconds)} {at_once}"
 
 
 def _shortened(loaded: "Experiment") -> str:
     shortening = loaded.cells[0].shortening
     return f", shortened ({shortening.describe()})" if shortening else ""
-
-
-def size(number: int) -> str:
-    """Bytes, such as 12 MB or 1.4 TB."""
-    value = float(number)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}"
-        value /= 1000
-    return f"{value:.1f} GB" if value < 1000 else f"{value / 1000:.1f} TB"

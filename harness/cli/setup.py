@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.experiment import ExperimentFile, PublishedCheckpoints, load
+from harness.cli.experiment import ExperimentFile, PublishedCheckpoints, experiment_name, load
 from harness.cli.output import Json, print_json, print_table
 from harness.errors import UserError
 
@@ -178,7 +178,7 @@ def sync(
     from harness.tracking.shipment import ship
     from harness.tracking.shipper import follow_all
 
-    settings, name = load_settings(), load(experiment, published=published_checkpoints).name
+    settings, name = load_settings(), experiment_name(experiment, published=published_checkpoints)
 
     def runs() -> "list[RunPaths]":
         return [paths for paths in experiment_runs(settings.run_root, name) if not unreadable(paths)]

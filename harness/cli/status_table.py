@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.cli.experiment import conclusion
 from harness.runs import State
-from harness.wording import duration, percent
+from harness.wording import duration, hours, percent
 
 if TYPE_CHECKING:
     from harness.launching.status import RunStatus
@@ -44,12 +44,12 @@ COLUMNS = (
     Column("ETA", lambda row: "" if row.eta_seconds is None else duration(row.eta_seconds), True, 1),
     Column("loss", lambda row: _number(row.loss, ".3f"), True, 3),
     Column("AP box/mask", lambda row: _ap(row), True, 2),
-    Column("minus published", lambda row: _minus_published(row), True, 6),
-    Column("s/iter", lambda row: _number(row.iteration_seconds, ".2f"), True, 6),
+    Column("minus published", lambda row: _minus_published(row), True, 7),
+    Column("s/iter", lambda row: _number(row.iteration_seconds, ".2f"), True, 7),
     Column("GPU-hours", lambda row: _hours(row), True, 4),
-    Column("attempt", lambda row: str(row.attempt) if row.attempt > 1 else "", True, 9),
+    Column("attempt", lambda row: str(row.attempt) if row.attempt > 1 else "", True, 6),
     Column("job", lambda row: row.job, rank=5),
-    Column("node", lambda row: row.node if row.state == State.RUNNING else "", rank=7),
+    Column("node", lambda row: row.node if row.state == State.RUNNING else "", rank=8),
 )
 
 
@@ -114,7 +114,7 @@ def _fitting(rows: Sequence["RunStatus"], width: int | None) -> dict[Column, lis
     columns = {column: texts for column, texts in columns.items() if any(texts[1:])}
     if width is None:
         return columns
-    if len({row.seed for row in rows}) == 1:
+    if _needed(columns) > width and len({row.seed for row in rows}) == 1:
         del columns[SEED]
     if _needed(columns) > width:  # what tells cells apart comes first in their names
         columns[NAME] = [_cut(text, LONGEST_NAME) for text in columns[NAME]]
@@ -162,11 +162,6 @@ def _hours(row: "RunStatus") -> str:
     if not row.gpu_hours and not row.gpu_hours_expected:
         return ""
     return f"{hours(row.gpu_hours)}/{'?' if row.gpu_hours_expected is None else hours(row.gpu_hours_expected)}"
-
-
-def hours(number: float) -> str:
-    """Such as 0.12 or 96.3."""
-    return f"{number:.1f}" if number >= 10 else f"{number:.2f}"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -40,6 +40,8 @@ def train(
         if main:
             print("already finished: nothing to do")
         return
+    if main:
+        run.paths.cancelled.unlink(missing_ok=True)
     code = run_attempt(run.paths.folder, settings.tracking_uri)
     if code:
         if main and code in (STOPPED, INTERRUPTED):

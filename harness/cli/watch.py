@@ -5,13 +5,23 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.experiment import ExperimentFile, Pilot, PublishedCheckpoints, as_typed, follow, load, pilots
+from harness.cli.experiment import (
+    ExperimentFile,
+    Pilot,
+    PublishedCheckpoints,
+    as_typed,
+    experiment_name,
+    follow,
+    load,
+    pilots,
+)
 from harness.cli.output import Json, count, print_json, print_note, print_table
 
 if TYPE_CHECKING:
@@ -155,7 +165,7 @@ def _one_run(words: list[str], seed: int | None, settings: "Settings") -> "Found
 
     if len(words) == 1 and (Path(words[0]) / "run.json").is_file():
         return found_run(Path(words[0]).absolute())
-    experiment = load(Path(words[0])).name if len(words) == 2 else None
+    experiment = experiment_name(Path(words[0])) if len(words) == 2 else None
     return only(chosen(found_runs(settings.run_root, experiment), words[-1:], seed))
 
 
@@ -188,7 +198,7 @@ def cancel(
     from harness.launching.cancel import cancel as cancel_runs
     from harness.launching.cancel import cancel_chain
     from harness.launching.choose import chosen, found_runs
-    from harness.launching.supervisor import Home
+    from harness.launching.local_queue import Home
     from harness.settings import load_settings
 
     settings = load_settings()
@@ -220,15 +230,16 @@ def clean(
     json: Json = False,
 ) -> None:
     """List, and with --yes remove, what no manifest, report or unfinished run refers to."""
-    from harness.cli.plan import size
     from harness.launching.clean import leftovers, remove
-    from harness.launching.supervisor import Home
+    from harness.launching.local_queue import Home
     from harness.leases import holding
     from harness.settings import load_settings
+    from harness.wording import size
 
     settings = load_settings()
     loaded = load(experiment, published=published_checkpoints) if experiment else None
-    with holding(Home(settings.run_root).enqueueing, patience=150):  # nothing is submitted meanwhile
+    alone = holding(Home(settings.run_root).enqueueing, patience=150) if yes else nullcontext()
+    with alone:  # nothing is submitted meanwhile
         found = leftovers(loaded, settings, reports, published)
         if yes:
             remove(found, settings.run_root)

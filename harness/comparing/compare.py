@@ -30,6 +30,7 @@ class Difference:
     metric: str
     first: float
     other: float
+    seeds: tuple[tuple[float, ...], tuple[float, ...]]  # of each side, every checkpoint's
     images: Interval  # do these checkpoints differ, whichever images they are tested on?
     training: Interval  # do these recipes differ, whichever seed they are trained with?
 
@@ -88,6 +89,8 @@ def compare(sides: Sequence[Side], *, resamples: int = RESAMPLES) -> list[Pair]:
     image_ids = _common_images(sides)
     weights = np.concatenate([np.ones((1, len(image_ids))), draws(len(image_ids), resamples)])
     kinds = [kind for kind in KINDS if all(_has(kind, member) for side in sides for member in side.members)]
+    if not kinds:
+        raise UserError("neither boxes (bbox) nor masks (segmentation) are in all rows of all that is compared")
     first, *others = [_score(side, kinds, image_ids, weights) for side in sides]
     return [_pair(sides[0], first, side, other) for side, other in zip(sides[1:], others, strict=True)]
 
@@ -155,6 +158,7 @@ def _difference(kind: str, one: _Scored, two: _Scored) -> Difference:
         metric=KINDS[kind],
         first=float(one.totals[kind][0]),
         other=float(two.totals[kind][0]),
+        seeds=(tuple(one.each[kind]), tuple(two.each[kind])),
         images=image_interval(float(resampled[0]), resampled[1:]),
         training=training_interval(one.each[kind], two.each[kind]),
     )

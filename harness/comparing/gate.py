@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.intervals import LEVEL, PRIOR, chance_of_drop, holm
+from harness.intervals import LEVEL, PRIOR, chance_of_drop, chances_of_drop, holm
 
 DROPS = (0.3, 0.5, 1.0)
 """True drops, in AP, for which the gate says how often it would miss one."""
@@ -59,30 +59,41 @@ def judge(numbers: Sequence[Number]) -> list[Verdict]:
 
 
 def rates(numbers: Sequence[Number], tables: int = 4000, seed: int = 0) -> Rates:
-    """The gate's error rates for one table of these numbers, simulated under what it assumes.
+    """The gate's error rates for one table of these numbers with as many seeds as they have, simulated.
 
-    Every AP scatters with the prior over seeds, the AP of a row with correlation TOGETHER. A miss: one row of the
-    table has truly dropped by so much in all its AP, and none of them is told. The deviation is taken as known.
+    Every AP scatters with the prior over seeds, the AP of one training with correlation TOGETHER, and is judged as
+    `judge` does. A miss: one row of the table has truly dropped by so much in all its AP, and none of them is told.
     """
+    generator = np.random.default_rng(seed)
     rows = list(dict.fromkeys(number.row for number in numbers))
     owner = np.array([rows.index(number.row) for number in numbers])
-    errors = np.array([PRIOR * np.sqrt(1 / len(number.now) + 1 / len(number.before)) for number in numbers])
-    generator = np.random.default_rng(seed)
-    shared = generator.standard_normal((tables, len(rows)))[:, owner]
-    own = generator.standard_normal((tables, len(numbers)))
-    noise = np.sqrt(TOGETHER) * shared + np.sqrt(1 - TOGETHER) * own
-    first = owner == 0
-    missed = (1 - _told(noise + np.where(first, drop / errors, 0))[:, first].any(axis=1).mean() for drop in DROPS)
-    return Rates(false_alarm=float(_told(noise).any(axis=1).mean()), missed=tuple(map(float, missed)))
+    before = _trainings(generator, tables, owner, [len(number.before) for number in numbers])
+    now = _trainings(generator, tables, owner, [len(number.now) for number in numbers])
+    fallen = owner == generator.integers(len(rows), size=(tables, 1))
+
+    def told(drop: float) -> NDArray[np.bool_]:
+        moved = (seeds - drop * fallen[:, [index]] for index, seeds in enumerate(now))
+        return _told(np.stack(list(map(chances_of_drop, before, moved)), axis=1))
+
+    missed = (1 - (told(drop) & fallen).any(axis=1).mean() for drop in DROPS)
+    return Rates(false_alarm=float(told(0.0).any(axis=1).mean()), missed=tuple(map(float, missed)))
 
 
-def _told(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Holm's decision for each row of z scores, as `holm` makes it."""
-    from scipy.stats import norm
+def _trainings(
+    generator: np.random.Generator, tables: int, owner: NDArray[np.int64], seeds: Sequence[int]
+) -> list[NDArray[np.float64]]:
+    """Of each number tables x seeds, around 0; those of one row share what its trainings have in common."""
+    shared = generator.standard_normal((tables, int(owner.max()) + 1, max(seeds)))
+    own = generator.standard_normal((tables, len(owner), max(seeds)))
+    noise = PRIOR * (np.sqrt(TOGETHER) * shared[:, owner] + np.sqrt(1 - TOGETHER) * own)
+    return [noise[:, index, :count] for index, count in enumerate(seeds)]
 
-    order = np.argsort(-scores, axis=1)
-    chances = norm.sf(np.take_along_axis(scores, order, axis=1))
-    falls = np.logical_and.accumulate(chances <= (1 - LEVEL) / np.arange(scores.shape[1], 0, -1), axis=1)
+
+def _told(chances: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Holm's decision for each row of chances, as `holm` makes it."""
+    order = np.argsort(chances, axis=1)
+    steps = (1 - LEVEL) / np.arange(chances.shape[1], 0, -1)
+    falls = np.logical_and.accumulate(np.take_along_axis(chances, order, axis=1) <= steps, axis=1)
     told = np.zeros_like(falls)
     np.put_along_axis(told, order, falls, axis=1)
     return told

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from harness.comparing.compare import RESAMPLES, Pair
 from harness.comparing.sides import Side
+from harness.data.image_files import has_file
 from harness.evaluation.draw import contact_sheet, write_image
 from harness.files import write_text
 from harness.intervals import MEASURED, PRIOR, Interval
+from harness.reporting.markdown import escape, table
+from harness.reporting.measures import over_runs
 from harness.training.pictures import draw_image
 
 MOVERS = 10
@@ -22,8 +24,7 @@ def table_of(pair: Pair) -> list[tuple[str, ...]]:
     return [
         (
             entry.metric,
-            f"{entry.first:.1f}",
-            f"{entry.other:.1f}",
+            *(over_runs(values, len(values), decimals=1, prior=True) for values in entry.seeds),
             f"{entry.images.difference:+.2f}",
             shown(entry.images),
             shown(entry.training) + ("*" if entry.training.assumed else ""),
@@ -66,6 +67,8 @@ def notes(pair: Pair) -> Iterator[str]:
         f"resamples); over training: do these recipes differ, whichever seed they are trained with "
         f"({pair.seeds[0]} and {pair.seeds[1]} seeds)"
     )
+    if max(pair.seeds) > 1:
+        yield "of several seeds: mean ± sample standard deviation [95 % interval of the mean over all seeds]"
     if min(pair.seeds) < MEASURED:
         yield (
             f"*: fewer than {MEASURED} seeds: AP over seeds is assumed to scatter with a standard deviation of {PRIOR}"
@@ -80,11 +83,11 @@ def write_page(folder: Path, pairs: Sequence[Pair], sides: Sequence[Side]) -> Pa
     """Write README.md and the pictures of the images that changed most; the path of the page."""
     lines: list[str] = []
     for number, (pair, other) in enumerate(zip(pairs, sides[1:], strict=True), 1):
-        lines += [f"# {pair.other} against {pair.first}", ""]
-        lines += [*_markdown(HEADER, table_of(pair)), ""]
-        lines += [f"- {text}" for text in notes(pair)] + [""]
-        lines += ["## Recipe", "", *_markdown(("field", "first", "other"), _recipe(pair)), ""] if pair.recipe else []
-        lines += ["## Categories that moved most", "", *_markdown(MOVERS_HEADER, movers_of(pair)), ""]
+        lines += [f"# {escape(pair.other)} against {escape(pair.first)}", ""]
+        lines += [*_table(HEADER, table_of(pair)), ""]
+        lines += [f"- {escape(text)}" for text in notes(pair)] + [""]
+        lines += ["## Recipe", "", *_table(("field", "first", "other"), _recipe(pair)), ""] if pair.recipe else []
+        lines += ["## Categories that moved most", "", *_table(MOVERS_HEADER, movers_of(pair)), ""]
         lines += ["## Images that changed most", "", *_pictures(folder, number, pair, sides[0], other)]
     write_text(folder / "README.md", "\n".join(lines).rstrip() + "\n")
     return folder / "README.md"
@@ -94,10 +97,8 @@ def _recipe(pair: Pair) -> list[tuple[str, ...]]:
     return [(name, str(one), str(two)) for name, (one, two) in pair.recipe.items()]
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    texts = [[str(cell).replace("|", "\\|") for cell in row] for row in [header, *rows]]
-    body = [f"| {' | '.join(row)} |" for row in texts]
-    return [body[0], "|" + " --- |" * len(header), *body[1:]]
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return table([escape(name) for name in header], [[escape(text) for text in row] for row in rows])
 
 
 def _pictures(folder: Path, number: int, pair: Pair, first: Side, other: Side) -> list[str]:
@@ -105,11 +106,12 @@ def _pictures(folder: Path, number: int, pair: Pair, first: Side, other: Side) -
     position = {int(image): place for place, image in enumerate(one.split.index.image_ids)}
     lines = []
     for image in pair.images[:PICTURES]:
-        if not (one.split.images / image.file_name).is_file():
-            lines.append(f"- {image.file_name}: {image.first:.2f} to {image.other:.2f} (the image is not here)")
+        title = f"{escape(image.file_name)}: {image.first:.2f} to {image.other:.2f}"
+        if not has_file(one.split.images, image.file_name):
+            lines += [f"{title} (the image is not in {escape(str(one.split.images))})", ""]
             continue
         drawn = draw_image(one.split, position[image.image_id], [one.results, two.results])
-        name = f"pictures/{number}-{Path(image.file_name).stem}.jpg"
+        name = f"pictures/{number}-{image.image_id}.jpg"
         write_image(folder / name, contact_sheet(drawn, columns=3, titles=("truth", "first", "other")))
-        lines += [f"{image.file_name}: {image.first:.2f} to {image.other:.2f}", "", f"![{image.file_name}]({name})", ""]
+        lines += [title, "", f"![Ground truth, first, other]({name})", ""]
     return lines or ["none: by the detections that score 0.5 or more every image is done alike."]

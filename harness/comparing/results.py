@@ -1,6 +1,6 @@
 """The numbers that the gate holds against each other: of runs, experiments, records, or the published rows."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,13 +9,16 @@ from harness.comparing.gate import Number
 from harness.errors import UserError
 from harness.files import read_json
 from harness.published import published_rows
-from harness.runs import RunPaths, read_spec
+from harness.runs import RunPaths, State, read_spec
 
 if TYPE_CHECKING:
     from harness.reporting.records import Record
+    from harness.reporting.rows import Row
 
 PUBLISHED = "published"
 """What --against takes for the 21 published rows."""
+GPU = "cuda"
+"""The kind of hardware of a full result."""
 METRICS = {"bbox_mAP": "box AP", "segm_mAP": "mask AP"}
 
 
@@ -26,8 +29,10 @@ class Result:
     name: str  # of the cell, with its overrides
     seed: int
     kind: str  # shortening and precision: only results of one kind are held against each other
-    full: bool  # may stand for its cell
-    numbers: dict[str, float]  # by METRICS' values
+    full: bool  # may stand for its cell: nothing of it is overridden or shortened, trained whole, by one code, on GPUs
+    numbers: dict[str, float]  # by METRICS' values; of what has not finished none
+    failed: bool = False  # no run of the cell has finished, and one has failed
+    state: str = ""  # of a cell of which no run has finished
 
 
 def of_run(paths: RunPaths) -> Result:
@@ -37,40 +42,63 @@ def of_run(paths: RunPaths) -> Result:
     """
     if not paths.result.exists():
         raise UserError(f"{paths.folder}: has not finished; see harness status")
-    spec, numbers = read_spec(paths), read_json(paths.result)["metrics"]
-    kind = _kind(spec.shortening.describe(), spec.precision)
-    return Result(name=spec.name, seed=spec.seed, kind=kind, full=spec.full, numbers=_percent(numbers))
+    spec, result = read_spec(paths), read_json(paths.result)
+    return Result(
+        name=spec.name,
+        seed=spec.seed,
+        kind=_kind(spec.shortening.describe(), spec.precision),
+        full=spec.full and len(result["codes"]) < 2 and result["hardware"]["kind"] == GPU,
+        numbers=_percent(result["metrics"]),
+    )
 
 
 def of_experiment(file: Path, tracking_uri: str) -> list[Result]:
-    """The results of a matrix file's finished runs, from MLflow."""
+    """The results of a matrix file's cells, from MLflow."""
     from harness.matrix import load_experiment
     from harness.reporting.records import from_tracking
     from harness.reporting.rows import match
 
     experiment = load_experiment(file)
     rows, _ = match(experiment, from_tracking(tracking_uri, experiment.name))
-    return _of_records(record for row in rows for record in row.finished)
+    found = []
+    for row in rows:
+        found += [_of_record(record) for record in row.finished] or [_unfinished(row)]
+    return found
+
+
+def _unfinished(row: "Row") -> Result:
+    from harness.reporting.marks import state_of
+
+    states = ", ".join(dict.fromkeys(state_of(run) for _, run in row.runs))
+    failed = any(run is not None and run.state == State.FAILED for _, run in row.runs)
+    return Result(
+        name=row.planned.name, seed=row.runs[0][0], kind="", full=False, numbers={}, failed=failed, state=states
+    )
 
 
 def of_records(file: Path) -> list[Result]:
-    """The results of a report's records.json."""
+    """The results of a report's records.json: of several runs of a seed the newest."""
     from harness.reporting.records import read_snapshot
+    from harness.reporting.rows import newest
 
-    return _of_records(record for record in read_snapshot(file).records if record.finished)
+    kinds: dict[tuple[str, str], list[Record]] = {}
+    for record in read_snapshot(file).records:
+        if record.finished:
+            kinds.setdefault((record.name, _kind(record.shortening, record.precision)), []).append(record)
+    return [_of_record(record) for records in kinds.values() for _, record in sorted(newest(records)[0].items())]
 
 
-def _of_records(records: "Iterable[Record]") -> list[Result]:
-    return [
-        Result(
-            name=record.name,
-            seed=record.seed,
-            kind=_kind(record.shortening, record.precision),
-            full=record.full and record.epoch == record.epochs,
-            numbers=_percent(record.metrics),
-        )
-        for record in records
-    ]
+def _of_record(record: "Record") -> Result:
+    return Result(
+        name=record.name,
+        seed=record.seed,
+        kind=_kind(record.shortening, record.precision),
+        full=record.full
+        and record.epoch == record.epochs
+        and record.hardware is not None
+        and record.hardware.kind == GPU,
+        numbers=_percent(record.metrics),
+    )
 
 
 def against_published(results: Sequence[Result]) -> tuple[list[Number], list[str]]:
@@ -80,7 +108,7 @@ def against_published(results: Sequence[Result]) -> tuple[list[Number], list[str
         row = published_rows().get(name)
         full = [run for run in runs if run.full]
         if row is None or not full:
-            why = "no published row" if row is None else f"no full result ({runs[0].kind})"
+            why = runs[0].state or ("no published row" if row is None else f"no full result of a GPU ({runs[0].kind})")
             left_out.append(f"{name}: {why}")
             continue
         for metric, value in (("box AP", row.box_ap), ("mask AP", row.mask_ap)):
@@ -95,7 +123,8 @@ def against_results(results: Sequence[Result], before: Sequence[Result]) -> tupl
     """Results beside those of the same cell and kind, and a line for each left out."""
     numbers, left_out = [], []
     others = {(run.name, run.kind) for run in before}
-    for name, kind in dict.fromkeys((run.name, run.kind) for run in results):
+    left_out += [f"{run.name}: {run.state}" for run in results if run.state]
+    for name, kind in dict.fromkeys((run.name, run.kind) for run in results if not run.state):
         if (name, kind) not in others:
             left_out.append(f"{name} ({kind}): nothing of this cell and kind to hold it against")
             continue

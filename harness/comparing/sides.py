@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UserError
 from harness.files import read_json, sha256
 from harness.recipe import Recipe
+from harness.reporting.link_rules import DIGEST_IN_NAME
 from harness.runs import RunPaths, RunSpec, State, read_spec, read_state
 from harness.wording import did_you_mean
 
 if TYPE_CHECKING:
+    from harness.data.coco import CocoSplit
     from harness.training.validation import Validation
 
 
@@ -34,17 +36,20 @@ class Side:
     members: tuple[Member, ...]
 
 
-def find_side(text: str, run_root: Path, *, annotations: Path | None = None, images: Path | None = None) -> Side:
+def find_side(
+    text: str, run_root: Path, *, annotations: Path | None = None, images: Path | None = None, cache: Path | None = None
+) -> Side:
     """The side that a word of the command line names: a run's folder, a .pth, detections, or [EXPERIMENT/]CELL.
 
-    annotations, images: of files that are in no run's folder. A model runs only where no detections are kept.
+    annotations, images: of files that are in no run's folder. A model runs only where no detections are kept; what it
+    finds is then kept in the folder `cache`.
     Raises UserError where there is no such thing, or a cell has finished runs of several kinds.
     """
     path = Path(text)
     if path.suffix == ".pth" and path.is_file():
-        return _checkpoint(path, annotations, images)
+        return _checkpoint(path, run_root, annotations, images, cache)
     if path.is_file():
-        return _detections(path, annotations)
+        return _detections(path, annotations, images)
     return _side(text, find_runs(text, run_root))
 
 
@@ -74,40 +79,67 @@ def _member(paths: RunPaths, spec: RunSpec) -> Member:
     return Member(name=spec.name, seed=spec.seed, results=results, split=run_validation(spec))
 
 
-def _checkpoint(path: Path, annotations: Path | None, images: Path | None) -> Side:
-    paths = RunPaths(path.resolve().parent.parent)
-    evaluated = read_json(paths.evaluation)["checkpoint_sha256"] if paths.evaluation.exists() else None
-    if annotations is None and evaluated is not None and sha256(path) == evaluated:
+def _checkpoint(path: Path, run_root: Path, annotations: Path | None, images: Path | None, cache: Path | None) -> Side:
+    if annotations is None and (paths := _tested(path, run_root)):
         return _side(str(path), [paths])
     from harness.training.reevaluate import detections_of_checkpoint
 
-    results, split = detections_of_checkpoint(path, annotations=annotations, images=images)
+    results, split = detections_of_checkpoint(path, annotations=annotations, images=images, cache=cache)
     member = Member(name=str(path), seed=None, results=results, split=split)
     return Side(name=str(path), recipe=split.recipe, members=(member,))
 
 
-def _detections(path: Path, annotations: Path | None) -> Side:
-    paths = RunPaths(path.resolve().parent)
-    if annotations is None and paths.spec.exists():
-        return _side(str(path), [paths])
-    if annotations is None:
-        raise UserError(f"{path}: is not in a run's folder; name the annotations with --annotations FILE")
-    from harness.data.coco import CocoSplit, load_index
-    from harness.evaluation.detections import read_detections
-    from harness.training.validation import Validation
+def _tested(path: Path, run_root: Path) -> RunPaths | None:
+    """The run, around a checkpoint or below the run root, that keeps the detections of its weights."""
+    digest, log = sha256(path), _log_beside(path)
+    folders = [path.resolve().parent.parent, *(file.parent for file in sorted(run_root.glob("*/*/evaluation.json")))]
+    for paths in map(RunPaths, folders):
+        if not (paths.evaluation.exists() and paths.detections.exists()):
+            continue
+        if read_json(paths.evaluation)["checkpoint_sha256"] == digest:
+            return paths
+        if log and paths.result.exists() and read_json(paths.result)["files"]["log"]["sha256"] == log:
+            return paths
+    return None
 
+
+def _log_beside(path: Path) -> str | None:
+    """Of weights as `harness publish` wrote them the sha256 of the log beside them, which is that of their run."""
+    log, named = path.parent / "log.json", DIGEST_IN_NAME.search(path.name)
+    return sha256(log) if named and log.is_file() and sha256(path).startswith(named[1]) else None
+
+
+def _detections(path: Path, annotations: Path | None, images: Path | None) -> Side:
+    paths = RunPaths(path.resolve().parent)
+    if annotations is None and paths.spec.exists() and path.resolve() == paths.detections.resolve():
+        return _side(str(path), [paths])
+    from harness.data.coco import CocoSplit
+    from harness.evaluation.detections import read_detections
+    from harness.training.validation import run_validation
+
+    if annotations is not None:
+        split, recipe = _whole(CocoSplit(images=images or annotations.parent, annotations=annotations)), None
+    elif paths.spec.exists():
+        spec = read_spec(paths)
+        split, recipe = run_validation(spec), spec.executed
+    else:
+        raise UserError(f"{path}: is not in a run's folder; name the annotations with --annotations FILE")
     results, _ = read_detections(path)
-    split = Validation(
-        index=load_index(CocoSplit(images=annotations.parent, annotations=annotations)),
-        images=annotations.parent,
-        annotations=annotations,
-        recipe=Recipe(),
-        precision="fp32",
-    )
     return Side(
         name=str(path),
-        recipe=None,
+        recipe=recipe,
         members=(Member(name=str(path), seed=None, results=results, split=split),),
+    )
+
+
+def _whole(split: "CocoSplit") -> "Validation":
+    """All images of an annotation file."""
+    from harness.data.coco import load_index
+    from harness.training.validation import Validation
+
+    index = load_index(split)
+    return Validation(
+        index=index, images=split.images, annotations=split.annotations, recipe=Recipe(), precision="fp32"
     )
 
 

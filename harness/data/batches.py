@@ -150,7 +150,7 @@ def collate(samples: list[Sample], seeds: Tensor, augmentation: Augmentation, pa
     sizes, divisor = torch.tensor([sample.image.shape[:2] for sample in samples]), augmentation.pad_divisor
     height, width = (padded(int(side), divisor) for side in sizes.amax(0))
     slots = padded(max(len(sample.labels) for sample in samples), pad_gt_to)
-    images = torch.zeros(len(samples), 3, height, width)
+    images = torch.from_numpy(np.zeros((len(samples), 3, height, width), np.float32))
     boxes = torch.zeros(len(samples), slots, 4)
     labels = torch.full((len(samples), slots), -1)
     for i, sample in enumerate(samples):
@@ -177,12 +177,14 @@ def _collate_bitmaps(samples: list[Sample], shape: tuple[int, int, int, int], di
     """
     masks = np.zeros(shape, np.uint8)
     for own, sample in zip(masks, samples, strict=True):
-        height, width = sample.image.shape[:2]
-        for slot, mask in enumerate(sample.bitmaps):
-            own[slot, :height, :width] = mask
-        bottom, right = padded(height, divisor), padded(width, divisor)
-        own[:, bottom : bottom + 1] = own[:, bottom - 1 : bottom]
-        own[:, :, right : right + 1] = own[:, :, right - 1 : right]
+        bottom, right = (padded(side, divisor) for side in sample.image.shape[:2])
+        for mask, (top, left, pixels) in zip(own, sample.bitmaps, strict=False):
+            rows, columns = pixels.shape
+            mask[top : top + rows, left : left + columns] = pixels
+            if left + columns == right < shape[3]:
+                mask[top : top + rows, right] = pixels[:, -1]
+            if top + rows == bottom < shape[2]:
+                mask[bottom] = mask[bottom - 1]
     return torch.from_numpy(masks)
 
 

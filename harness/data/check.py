@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from harness.data.coco import CocoSplit
+from harness.data.image_files import file_names, has_file, read_file
 from harness.errors import UserError
 from harness.files import read_json
 
@@ -228,10 +229,9 @@ def _file_faults(
     folder: Path, images: list[dict[str, Any]], *, decode: bool, workers: int, progress: Callable[[int, int], None]
 ) -> Iterator[Fault]:
     def look(image: dict[str, Any]) -> Fault | None:
-        path = folder / image["file_name"]
-        if not path.is_file():
+        if not has_file(folder, image["file_name"]):
             return "missing image file", image["file_name"]
-        return _image_fault(path, image) if decode else None
+        return _image_fault(folder, image) if decode else None
 
     with ThreadPoolExecutor(workers) as pool:
         for done, fault in enumerate(pool.map(look, images), start=1):
@@ -239,12 +239,12 @@ def _file_faults(
                 yield fault
             progress(done, len(images))
     known = {image["file_name"] for image in images}
-    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    yield from (("image file without entry", name) for name in sorted(set(files) - known))
+    files = {name for name in file_names(folder) if Path(name).suffix.lower() in _SUFFIXES}
+    yield from (("image file without entry", name) for name in sorted(files - known))
 
 
-def _image_fault(path: Path, image: dict[str, Any]) -> Fault | None:
-    content = path.read_bytes()
+def _image_fault(folder: Path, image: dict[str, Any]) -> Fault | None:
+    content = read_file(folder, image["file_name"]).tobytes()
     start = next((start for start in _ENDINGS if content.startswith(start)), b"")
     # Decoders may fill up a truncated file in grey without a word; some cameras write a little after the end.
     complete = _ENDINGS.get(start, b"") in content[-1024:]

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Literal
 
 from harness.data.coco import CocoSplit
+from harness.data.image_files import is_packed
+from harness.data.tar import SUFFIX
 from harness.errors import UserError
 
 
@@ -13,18 +15,23 @@ def find_split(
     """One split of a data set in COCO layout; `images` and `annotations`, relative to root or absolute, go first.
 
     Else the first that is there of annotations/instances_{split}2017.json and annotations/instances_{split}.json is
-    taken, and of the folders {split}2017, {split} and images.
+    taken, and of the folders {split}2017, {split} and images, each after a tar of it (harness/data/tar.py).
     Raises UserError with what was looked for.
     """
     files = [annotations] if annotations else [f"annotations/instances_{split}{year}.json" for year in ("2017", "")]
     folders = [images] if images else [f"{split}2017", split, "images"]
+    places = folders if images else [place for folder in folders for place in (f"{folder}{SUFFIX}", folder)]
     found_file = next((root / name for name in files if (root / name).is_file()), None)
-    found_folder = next((root / name for name in folders if (root / name).is_dir()), None)
+    found_folder = next((root / name for name in places if _is_there(root / name)), None)
     if found_file is None:
         raise _not_found(root, split, "annotations", "file", files)
     if found_folder is None:
         raise _not_found(root, split, "images", "folder", folders)
     return CocoSplit(images=found_folder, annotations=found_file)
+
+
+def _is_there(images: Path) -> bool:
+    return images.is_file() if is_packed(images) else images.is_dir()
 
 
 def _not_found(root: Path, split: str, setting: str, kind: str, names: list[str]) -> UserError:

@@ -10,19 +10,21 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from harness.data.coco import CocoIndex
-from harness.data.transforms import Image, decode
+from harness.data.image_files import read_file
+from harness.data.transforms import Image, decoded
 from harness.errors import UserError
 
 Item = TypeVar("Item")
 
 
 def read_image(index: CocoIndex, images: Path, image: int) -> Image:
-    """Decode image number `image` of the index.
+    """Decode image number `image` of the index; images: a folder or a tar (image_files.py).
 
     Raises UserError where it is missing, broken or not of the size that the index says.
     """
-    path = images / str(index.file_names[image])
-    pixels = decode(path)
+    name = str(index.file_names[image])
+    path = images / name
+    pixels = decoded(read_file(images, name), path)
     if pixels.shape[:2] != tuple(index.sizes[image]):
         found, expected = "{1} x {0}".format(*pixels.shape), "{1} x {0}".format(*index.sizes[image])
         raise UserError(

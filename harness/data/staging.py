@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.data.coco import CocoSplit, load_index
+from harness.data.image_files import file_names, is_packed
 from harness.errors import UserError
 from harness.files import read_json, replacing, sha256, write_json
 from harness.leases import Lease, LeaseLost, acquire
@@ -21,6 +22,8 @@ RESERVE = 2**30
 """Bytes that a copy leaves free."""
 THREADS = 16
 """Files at once: what is slow on a shared disk is the way there and back."""
+PIECE = 2**26
+"""Bytes of a tar between two looks at whether to go on."""
 BATCH = 256
 """Files between two looks at whether to go on."""
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -55,7 +58,8 @@ def stage(
     Raises UserError where the disk has no room or an original is missing, OSError as the disks do, Stopped.
     """
     folder = home / f"{digest[:16]}-{hashlib.sha256(str(split.images).encode()).hexdigest()[:8]}"
-    copy = CocoSplit(images=folder / "images", annotations=folder / "annotations.json")
+    images = "images.tar" if is_packed(split.images) else "images"
+    copy = CocoSplit(images=folder / images, annotations=folder / "annotations.json")
     while not _is_whole(folder):
         if stop():
             raise Stopped
@@ -109,6 +113,13 @@ class _Copying:
         folder = self.copy.annotations.parent
         for abandoned in folder.rglob(".*.tmp"):
             abandoned.unlink(missing_ok=True)
+        count, size = (self._bring_tar if is_packed(self.split.images) else self._bring_images)(folder)
+        self._bring_annotations()
+        facts = {"images": count, "bytes": size, "from": str(self.split.images), "boot": _boot()}
+        write_json(folder / "complete.json", facts, durable=True)
+
+    def _bring_images(self, folder: Path) -> tuple[int, int]:
+        """How many images there are, and their bytes."""
         names = [str(name) for name in load_index(self.split).file_names]
         with ThreadPoolExecutor(THREADS) as pool:
             sizes = dict(zip(names, self._each(pool, lambda name: _size(self.split.images / name), names), strict=True))
@@ -118,9 +129,33 @@ class _Copying:
             for number, _ in enumerate(self._each(pool, lambda name: self._bring_image(name, sizes[name]), missing)):
                 if number % BATCH == 0:
                     self.tick(Progress(folder=folder, images=there + number, of=len(names)))
-        self._bring_annotations()
-        facts = {"images": len(names), "bytes": sum(sizes.values()), "from": str(self.split.images), "boot": _boot()}
-        write_json(folder / "complete.json", facts, durable=True)
+        return len(names), sum(sizes.values())
+
+    def _bring_tar(self, folder: Path) -> tuple[int, int]:
+        """The whole file, in pieces; what was copied since this machine's start counts."""
+        source, size = self.split.images, _size(self.split.images)
+        count = sum(1 for _ in file_names(source))
+        if _has(self.copy.images, size):
+            return count, size
+        part = self.copy.images.with_suffix(f".{_boot()}.part")
+        for older in set(folder.glob("*.part")) - {part}:
+            older.unlink()
+        with source.open("rb") as original, part.open("ab") as out:
+            _require_room(folder, size - out.tell() + self.split.annotations.stat().st_size)
+            original.seek(out.tell())
+            while piece := original.read(PIECE):
+                if self.stop():
+                    raise Stopped
+                self.lease.renew()
+                self.tick(Progress(folder=folder, images=count * out.tell() // size, of=count))
+                out.write(piece)
+            out.flush()
+            os.fsync(out.fileno())
+        if not _has(part, size):
+            part.unlink()
+            raise UserError(f"{source}: changed while it was copied")
+        part.replace(self.copy.images)
+        return count, size
 
     def _each(self, pool: Executor, work: Callable[[str], T], names: Sequence[str]) -> Iterator[T]:
         """Do it for many, looking now and then at whether to go on."""

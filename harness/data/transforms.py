@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.data.coco import GroundTruth
+from harness.data.image_files import read_file
 from harness.data.masks import Parts, as_polygons, bitmap
 from harness.errors import UserError
 
@@ -36,6 +37,21 @@ class Augmentation:
     pad_divisor: int = 32
 
 
+class Patch(NamedTuple):
+    """The part of a bitmap that holds all its ones."""
+
+    top: int
+    left: int
+    pixels: NDArray[np.uint8]  # 0 or 1
+
+    def within(self, height: int, width: int) -> NDArray[np.uint8]:
+        """The whole bitmap."""
+        whole = np.zeros((height, width), np.uint8)
+        rows, columns = self.pixels.shape
+        whole[self.top : self.top + rows, self.left : self.left + columns] = self.pixels
+        return whole
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One augmented training image, in the resized image's pixels, not yet normalised or padded."""
@@ -43,19 +59,20 @@ class Sample:
     image: Image
     boxes: NDArray[np.float32]  # N x 4: (x1, y1, x2, y2)
     labels: NDArray[np.int64]  # N
-    bitmaps: list[NDArray[np.uint8]]  # N of the image's height x width; none where mask_format is "polygon"
+    bitmaps: list[Patch]  # N, of the image's height x width; none where mask_format is "polygon"
     polygons: list[Parts]  # N; none where mask_format is "bitmap"
 
 
 def decode(path: Path) -> Image:
-    """Read an image file as H x W x 3 BGR, turned upright where its EXIF says so (cv2.IMREAD_COLOR, as the recipes).
+    """Decode an image file of its own: see decoded. Raises UserError naming the file where it is missing or broken."""
+    return decoded(read_file(path.parent, path.name), path)
 
-    Raises UserError naming the file where it is missing or broken.
+
+def decoded(content: NDArray[np.uint8], path: Path) -> Image:
+    """An image file's bytes as H x W x 3 BGR, turned upright where its EXIF says so (IMREAD_COLOR, as the recipes).
+
+    path: what to call it. Raises UserError where it is broken.
     """
-    try:
-        content = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; `harness data check` lists all faulty images") from None
     image = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
     if image is None:
         raise UserError(f"{path}: not a readable image; `harness data check` lists all faulty images")
@@ -88,7 +105,8 @@ def augment(image: Image, truth: GroundTruth, augmentation: Augmentation, random
     bitmaps, polygons = [], []
     if augmentation.mask_format == "bitmap":
         masks = (bitmap(segmentation, old_height, old_width) for segmentation in truth.segmentations)
-        bitmaps = [flipped(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), flip) for mask in masks]
+        rows, columns = _nearest(old_height, height), _nearest(old_width, width)
+        bitmaps = [_resized(mask, rows, columns[::-1] if flip else columns) for mask in masks]
     else:
         instances = (as_polygons(segmentation, old_height, old_width) for segmentation in truth.segmentations)
         polygons = [transformed_parts(parts, factors, width if flip else None) for parts in instances]
@@ -104,6 +122,28 @@ def augment(image: Image, truth: GroundTruth, augmentation: Augmentation, random
 def resize(image: Image, size: tuple[int, int]) -> Image:
     """Bilinear, to (width, height)."""
     return _uint8(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR))
+
+
+def _nearest(old: int, new: int) -> NDArray[np.int64]:
+    """Which pixel of a side of `old` each of `new` is, as cv2's nearest neighbour has it for bytes."""
+    places = np.arange(old)
+    halves = [(places & 255).astype(np.uint8), (places >> 8).astype(np.uint8)]
+    low, high = (cv2.resize(half[None], (new, 1), interpolation=cv2.INTER_NEAREST)[0] for half in halves)
+    found: NDArray[np.int64] = low + high.astype(np.int64) * 256
+    return found
+
+
+def _resized(mask: NDArray[np.uint8], rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Patch:
+    """mask[rows][:, columns], where it is not zero; rows and columns are ascending or descending."""
+    y, x, height, width = cv2.boundingRect(mask.T)  # what pycocotools decodes is stored column by column
+    (top, bottom), (left, right) = _within(rows, y, y + height), _within(columns, x, x + width)
+    return Patch(top, left, mask[:, columns[left:right]][rows[top:bottom]])
+
+
+def _within(places: NDArray[np.int64], low: int, high: int) -> tuple[int, int]:
+    """From where to where low <= places < high."""
+    inside = np.flatnonzero((places >= low) & (places < high))
+    return (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
 
 
 def flipped(image: NDArray[np.uint8], flip: bool) -> NDArray[np.uint8]:
@@ -139,9 +179,11 @@ def normalise(
     std: tuple[float, float, float],
 ) -> None:
     """Write (image - mean) / std, H x W x 3 BGR uint8, into `out`, 3 x H x W float32, in the given channel order."""
-    channels = torch.from_numpy(image).permute(2, 0, 1)
-    out.copy_(channels.flip(0) if channel_order == "rgb" else channels)
-    out.sub_(torch.tensor(mean)[:, None, None]).div_(torch.tensor(std)[:, None, None])
+    values = torch.arange(256, dtype=torch.float32)
+    tables = ((values - torch.tensor(mean)[:, None]) / torch.tensor(std)[:, None]).numpy()
+    channels = (2, 1, 0) if channel_order == "rgb" else (0, 1, 2)
+    for plane, table, channel in zip(out.numpy(), tables, channels, strict=True):  # a table is the fastest here
+        cv2.LUT(cv2.extractChannel(image, channel), table, plane)
 
 
 def padded(length: int, divisor: int) -> int:

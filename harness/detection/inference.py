@@ -43,7 +43,7 @@ def select_instances(
     nms_frame: where boxes are compared, in the "original" image (2.x of the recipes) or the "resized" one (3.x).
     """
     rows, labels = (scores[:, :-1] > score_threshold).nonzero().unbind(1)
-    chosen = deltas.view(len(deltas), -1, 4)[rows, labels]
+    chosen = deltas.view(len(deltas), deltas.shape[1] // 4, 4)[rows, labels]
     boxes = box_ops.clip(box_ops.decode(proposals[rows], chosen, stds=stds), size)
     scale = scale_factor.to(boxes.dtype).repeat(2)
     if nms_frame == "original":

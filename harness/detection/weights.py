@@ -103,13 +103,16 @@ def fetch(source_name: str, cache_root: Path, *, url: str | None = None, progres
     return path
 
 
-def missing_message(source_name: str, cache_root: Path) -> str:
-    """One line for the user: which file is missing, where it was looked for, and what to do."""
+def missing_message(source_name: str, cache_root: Path, experiment: str = "EXPERIMENT") -> str:
+    """One line for the user: which file is missing, where it was looked for, and what to do.
+
+    experiment: the matrix file that needs it, as commands name it.
+    """
     source = _known(source_name)
     own, torch_hub = _folders(cache_root)
     message = (
         f"pretrained weights {source.name} are missing: no {source.file} in {own} or {torch_hub}; "
-        f"run `harness fetch EXPERIMENT` where there is a network, or place {source.url} there"
+        f"run `harness fetch {experiment}` where there is a network, or place {source.url} there"
     )
     if older := next(_aliases(source, (own, torch_hub)), None):
         proof = _proof(source, cache_root)

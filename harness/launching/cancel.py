@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,16 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.failures import Failure
-from harness.launching import supervisor
+from harness.files import write_text
+from harness.launching import local_queue, slurm, supervisor
 from harness.launching.chain import FAILED as ENDED
-from harness.launching.chain import STEPS, chain_folder, read_step, write_step
+from harness.launching.chain import chain_folder, read_steps, write_step
+from harness.launching.local_queue import Home
 from harness.launching.slurm_jobs import Standing, ask, standings
-from harness.launching.supervisor import Home
 from harness.leases import holding
-from harness.processes import is_working
-from harness.runs import STARTING, RunPaths, State, read_state, write_state
-
-CANCELLED = "cancelled by harness cancel"
+from harness.processes import is_here, is_working, whereabouts
+from harness.runs import CANCELLED, STARTING, RunPaths, State, read_state, write_state
 
 
 def cancel(runs: Sequence[RunPaths], home: Home) -> list[str]:
@@ -30,6 +28,8 @@ def cancel(runs: Sequence[RunPaths], home: Home) -> list[str]:
     """
     with holding(home.enqueueing, patience=150):  # nothing is submitted meanwhile
         found = standings(runs)
+        for paths in (paths for paths, standing in zip(runs, found, strict=True) if _is_in_reach(paths, standing)):
+            write_text(paths.cancelled, "")  # what ends now ends for this reason
         _scancel([standing.job.id for standing in found if standing.job and not _listens(standing)])
         _scancel([standing.job.id for standing in found if standing.job and _listens(standing)], "--signal=TERM")
         done = [_cancel(paths, standing, home) for paths, standing in zip(runs, found, strict=True)]
@@ -39,15 +39,25 @@ def cancel(runs: Sequence[RunPaths], home: Home) -> list[str]:
     return done
 
 
+def _is_in_reach(paths: RunPaths, standing: Standing) -> bool:
+    """Whether a run waits or works, and can be cancelled from here."""
+    if standing.job:
+        return True
+    state = standing.state
+    waits = state.state == State.QUEUED and paths.state.exists()
+    return not standing.queued and (waits or (state.state == State.RUNNING and is_here(state)))
+
+
 def cancel_chain(run_root: Path, experiment: str) -> list[tuple[str, str]]:
     """Cancel what was to come after the runs of an experiment; each step, and what was done.
 
     Raises UserError where SLURM does not answer or refuses.
     """
     folder = chain_folder(run_root, experiment)
-    steps = [step for name in STEPS if (step := read_step(folder, name)) and not step.ended]
-    _scancel([step.job for step in steps if step.job])
-    here = [step for step in steps if step.host == socket.gethostname() and is_working(step.pid, step.started)]
+    steps = [step for step in read_steps(folder) if not step.ended]
+    queue = slurm.parse_queue(ask(slurm.queue_command())) if any(step.job for step in steps) else []
+    _scancel([job.id for job in queue if (job.id, job.name) in [(step.job, step.name) for step in steps]])
+    here = [step for step in steps if is_here(step) and is_working(step.pid, step.started)]
     for pid in {step.pid for step in here}:
         os.kill(pid, signal.SIGTERM)
     for step in steps:
@@ -68,6 +78,8 @@ def _scancel(jobs: list[str], *options: str) -> None:
 def _cancel(paths: RunPaths, standing: Standing, home: Home) -> str:
     """What is left to do, and what was done, of a run whose job, if any, was told to end."""
     job, state = standing.job, standing.state
+    if standing.queued and job is None:
+        return f"{standing.text}: left alone"
     if job and state.state == State.QUEUED:
         write_state(paths, State.KILLED, attempt=state.attempt, reason=CANCELLED, kind=Failure.CANCELLED)
         return f"job {job.id} removed from the queue"
@@ -75,7 +87,7 @@ def _cancel(paths: RunPaths, standing: Standing, home: Home) -> str:
         return f"job {job.id} on {job.nodes} {'told to save and leave' if _listens(standing) else 'ended'}"
     if state.state == State.QUEUED and paths.state.exists():
         write_state(paths, State.KILLED, attempt=state.attempt, reason=CANCELLED, kind=Failure.CANCELLED)
-        return "removed from the queue" if supervisor.withdraw(home, paths) else "no longer waits"
+        return "removed from the queue" if local_queue.withdraw(home, paths) else "no longer waits"
     return _stop(paths)
 
 
@@ -84,8 +96,8 @@ def _stop(paths: RunPaths) -> str:
     state = read_state(paths)
     if state.state != State.RUNNING or paths.job.exists():
         return ""
-    if state.host != socket.gethostname():
-        return f"works on {state.host}: run harness cancel there"
+    if not is_here(state):
+        return f"works on {whereabouts(state)}: run harness cancel there"
     with suppress(ProcessLookupError):  # it has just left
         os.kill(state.pid, signal.SIGTERM)
     if state.progress == STARTING:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -10,41 +9,105 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.launching.chain import DONE, FAILED, STEPS, WORKING, Step, job_ids, read_step, submit_step, write_step
-from harness.launching.slurm import Phase, parse_queue, phase, queue_command
+from harness.launching.chain import (
+    DONE,
+    FAILED,
+    REPORT,
+    WAITING,
+    WORKING,
+    Step,
+    job_ids,
+    read_step,
+    read_steps,
+    submit_step,
+    write_step,
+)
+from harness.launching.requeue import requeue
+from harness.launching.slurm import Phase, own_job, parse_queue, phase, queue_command
 from harness.launching.slurm_jobs import ask
-from harness.processes import start_time
+from harness.processes import signature
 from harness.runs import RunPaths, read_spec, read_state
+
+PATIENCE = 2
+"""Jobs in a row that may be warned before they have measured anything: the third would not, either."""
+
+
+class Warned(Exception):
+    """The job has been told that its end is near: by its time limit, or by a preemption."""
 
 
 def main() -> int:
     """Do one step as a job of SLURM, or all steps on this machine; the exit code."""
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # the warning before a preemption, which begins the step anew
     folder, wanted, name = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    steps = STEPS if wanted == "all" else (wanted,)
     if wanted == "all":
-        _sign(folder, name)
-    for number, word in enumerate(steps):
-        step = read_step(folder, word)
-        if step is None or step.name != name:
-            _say(f"{word}: gives way to a later submit")
-            return 0
-        if wanted == "all":
-            if number == 0:
-                _wait(step)
-        elif behind := _unfinished(folder, step):
+        return _all(folder, name)
+    step = read_step(folder, wanted)
+    if step is None or step.name != name:
+        return _give_way(wanted)
+    signal.signal(signal.SIGUSR2, _warn)
+    measured = _measured(step)
+    try:
+        if behind := _unfinished(folder, step):
             again = submit_step(folder, step, behind, dict(os.environ))
-            _say(f"{word}: runs have jobs again ({', '.join(behind)}): goes on as job {again.job}")
-            return 0
-        _carry_out(folder, step)
+            _say(f"{wanted}: runs have jobs again ({', '.join(behind)}): goes on as job {again.job}")
+        else:
+            _carry_out(folder, step)
+    except Warned:
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        _go_on_later(folder, replace(step, fruitless=0 if _measured(step) > measured else step.fruitless + 1))
     return 0
+
+
+def _all(folder: Path, name: str) -> int:
+    _sign(folder, name)
+    for number, step in enumerate(read_steps(folder)):
+        if number == 0:
+            _wait(step)
+        now = read_step(folder, step.step)
+        if now is None or now.name != name:
+            return _give_way(step.step)
+        _carry_out(folder, now)
+    return 0
+
+
+def _give_way(step: str) -> int:
+    _say(f"{step}: gives way to a later submit")
+    return 0
+
+
+def _tell(folder: Path, step: Step) -> None:
+    """Keep how the step stands, unless a later submit has taken it over."""
+    now = read_step(folder, step.step)
+    if now is not None and now.name == step.name:
+        write_step(folder, step)
+
+
+def _warn(*_: object) -> None:
+    raise Warned
+
+
+def _go_on_later(folder: Path, step: Step) -> None:
+    """Leave the step to the next job: this one once more or, where that is denied, a new one."""
+    job = own_job(os.environ)
+    assert job is not None  # nobody else is warned
+    if step.fruitless >= PATIENCE:
+        text = f"{PATIENCE} jobs in a row ended before they had measured a run: give more minutes in the cluster file"
+        _tell(folder, replace(step, state=FAILED, text=text))
+        return
+    text = f"{_measured(step)} of {len(step.runs)} runs so far" if step.step != REPORT else ""
+    _tell(folder, replace(step, state=WAITING, text=text))
+    try:
+        requeue(job, (), lambda: submit_step(folder, step, (), dict(os.environ)))
+    except UserError as error:
+        _tell(folder, replace(step, state=FAILED, text=f"{text}; it could not start the next job: {error}"))
+    _say(f"{step.step}: told to end; {text or 'goes on'} in its next job")
 
 
 def _sign(folder: Path, name: str) -> None:
     """Say which process does the steps."""
-    for step in (found for word in STEPS if (found := read_step(folder, word))):
+    for step in read_steps(folder):
         if step.name == name:
-            write_step(folder, replace(step, host=socket.gethostname(), pid=os.getpid(), started=start_time()))
+            _tell(folder, replace(step, **signature()))
 
 
 def _wait(step: Step) -> None:
@@ -53,7 +116,7 @@ def _wait(step: Step) -> None:
     from harness.launching.submit import LOCAL, wait
     from harness.settings import load_settings
 
-    runs = [RunPaths(Path(run)) for run in step.runs]
+    runs = _runs(step)
     here = replace(load_settings(), cluster=LOCAL)
     wait([PreparedRun(spec=read_spec(run), paths=run) for run in runs], here, lambda *_: None)
 
@@ -61,36 +124,47 @@ def _wait(step: Step) -> None:
 def _unfinished(folder: Path, step: Step) -> list[str]:
     """Jobs that come before the step and have not ended: those of the runs and of the step before."""
     own = [os.environ["SLURM_ARRAY_JOB_ID"] + "_0", None]
-    before = [read_step(folder, word) for word in STEPS[: STEPS.index(step.step)]]
-    names = {found.job for found in before if found and found.job not in own}
+    before = [found for found in read_steps(folder) if step.step == REPORT != found.step]
+    names = {found.job for found in before if found.job not in own}
     alive = {job.id for job in parse_queue(ask(queue_command())) if phase(job.state) != Phase.ENDED} if names else set()
-    return [*job_ids(RunPaths(Path(run)) for run in step.runs), *sorted(str(job) for job in names & alive)]
+    return [*job_ids(_runs(step)), *sorted(str(job) for job in names & alive)]
 
 
 def _carry_out(folder: Path, step: Step) -> None:
-    write_step(folder, replace(step, state=WORKING))
+    _tell(folder, replace(step, state=WORKING))
     began = time.monotonic()
-    text, fine = _benchmark(step) if step.step == "benchmark" else _report(step)
+    text, fine = _report(step) if step.step == REPORT else _benchmark(step)
     _say(f"{step.step}: {text} ({time.monotonic() - began:.0f} s)")
-    write_step(folder, replace(step, state=DONE if fine else FAILED, text=text))
+    _tell(folder, replace(step, state=DONE if fine else FAILED, text=text))
 
 
 def _benchmark(step: Step) -> tuple[str, bool]:
-    """Measure each run that has finished since it was measured last; what was done and left out, and whether it went
+    """Measure each run that has finished since it was measured last; what was done and left out, and whether all went
 
     well.
     """
-    done, faults = 0, []
-    for paths in (RunPaths(Path(run)) for run in step.runs):
+    faults = []
+    for paths in _runs(step):
         if not paths.result.exists():
             faults.append(f"left out {_named(paths)}: {read_state(paths).state}")
-        elif paths.benchmark.exists() and paths.benchmark.stat().st_mtime > paths.result.stat().st_mtime:
-            done += 1
-        elif said := _harness("benchmark", str(paths.folder)):
+        elif not _is_measured(paths) and (said := _harness("benchmark", str(paths.folder))):
             faults.append(f"{_named(paths)} failed: {said}")
-        else:
-            done += 1
-    return "; ".join([f"{done} of {len(step.runs)} runs", *faults]), not any(" failed: " in text for text in faults)
+    done = f"{_measured(step)} of {len(step.runs)} runs"
+    return "; ".join([done, *faults]), not any(" failed: " in text for text in faults)
+
+
+def _runs(step: Step) -> list[RunPaths]:
+    return [RunPaths(Path(run)) for run in step.runs]
+
+
+def _measured(step: Step) -> int:
+    """How many of its runs have finished, and been measured since."""
+    return sum(map(_is_measured, _runs(step)))
+
+
+def _is_measured(paths: RunPaths) -> bool:
+    files = (paths.result, paths.benchmark)
+    return all(file.exists() for file in files) and paths.benchmark.stat().st_mtime > paths.result.stat().st_mtime
 
 
 def _report(step: Step) -> tuple[str, bool]:

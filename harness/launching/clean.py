@@ -15,8 +15,9 @@ from harness.errors import UserError
 from harness.files import read_json
 from harness.launching import prepare
 from harness.launching.frozen_code import present_code, read_submission
+from harness.launching.local_queue import Home
 from harness.launching.slurm_jobs import queued_jobs, read_job
-from harness.launching.supervisor import Home, lives
+from harness.launching.supervisor import lives
 from harness.matrix import Experiment
 from harness.runs import RunPaths, State, experiment_folder, read_state
 from harness.settings import Settings
@@ -163,7 +164,8 @@ def _old_checkpoints(paths: RunPaths) -> Iterator[Path]:
     if not _finished(paths) or not latest.exists():
         return
     kept = {entry["file"] for entry in read_json(latest)}
-    kept |= {Path(path).name for path in _values(read_json(paths.result), "path")}
+    if paths.result.exists():  # a trial that was pruned has none
+        kept |= {Path(path).name for path in _values(read_json(paths.result), "path")}
     for path in (*sorted(paths.checkpoints.glob("epoch_*.pth")), *paths.checkpoints.glob(".*.tmp")):
         if path.name not in kept:
             yield path

@@ -2,6 +2,7 @@
 
 import fnmatch
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -119,7 +120,7 @@ def load_cluster(name: str, folders: tuple[Path, ...] = (FOLDER,)) -> Cluster:
         modules=tuple(file.modules),
         setup=tuple(file.setup),
         environment={key: str(value) for key, value in file.environment.items()},
-        container=file.container,
+        container=file.container and file.container.strip(),
         python=file.python,
         staging=file.staging,
     )
@@ -163,7 +164,7 @@ def _layer(document: Document, loc: Loc, block: ShapeBlock) -> Layer:
 
 
 def _check(document: Document, file: ClusterFile) -> None:
-    """Note what the schema cannot say: words that sbatch would take for something else."""
+    """Note what the schema cannot say: words that sbatch or the script's bash would take for something else."""
     for loc, block in _blocks(file):
         for name, value in _given(block).items():
             if isinstance(value, str) and not _OPTION.fullmatch(value):
@@ -172,9 +173,30 @@ def _check(document: Document, file: ClusterFile) -> None:
     for index, entry in enumerate(file.overrides):
         if not _given(entry):
             document.mistake(("overrides", index), "this override gives nothing besides its cells")
+        if not entry.cells:
+            document.mistake(("overrides", index, "cells"), "cells has no pattern, so this override is for none")
+    for name, fault in (("python", _python), ("container", _container), ("staging", _staging)):
+        if (text := getattr(file, name)) and (said := fault(text)):
+            document.mistake((name,), f"{name} {text!r} {said}")
     for name in file.environment:
         if not _VARIABLE.fullmatch(name):
             text = f"{name!r} is no name of an environment variable: letters, digits, '_', no digit first"
             document.mistake(("environment", name), text, key=True)
         elif name.startswith(("SLURM_", "SBATCH_")):
             document.mistake(("environment", name), f"{name} belongs to SLURM; use the keys of this file", key=True)
+
+
+def _python(text: str) -> str:
+    return "is taken word for word: give its path without '~' and '$'" if re.search(r"^~|\$", text) else ""
+
+
+def _container(text: str) -> str:
+    try:
+        shlex.split(text)
+    except ValueError:
+        return "has a quote that is not closed"
+    return "must be words on one line" if "\n" in text.strip() else ""
+
+
+def _staging(text: str) -> str:
+    return "" if text.startswith(("/", "$")) else "must be an absolute path, or begin with a variable"

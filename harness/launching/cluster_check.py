@@ -4,12 +4,13 @@
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.launching.cluster import Cluster, JobShape
-from harness.launching.slurm_limits import Limit, charge, charged_to
+from harness.launching.slurm_limits import charge, charged_to
 from harness.launching.slurm_site import NodeKind, Partition, Site
+from harness.recipe import Recipe
 from harness.wording import did_you_mean
 
 SCRIPT_BYTES = 4 * 2**20
@@ -39,7 +40,17 @@ def cluster_faults(cluster: Cluster, wanted: Sequence[tuple[str, JobShape]], sit
     shapes = {shape: cell for cell, shape in reversed(wanted)}
     asked = [_Asked(cluster, cell, shape) for shape, cell in shapes.items()]
     lines = [line for one in reversed(asked) for line in _faults(one, site)]
-    return list(dict.fromkeys([*lines, *_too_many(cluster, wanted, site)]))
+    return list(dict.fromkeys(lines))
+
+
+def share_fault(cluster: Cluster, cell: str, shape: JobShape, recipe: Recipe) -> str:
+    """Why a training of the recipe (as executed) could not use all processes of such a job; "" where it could."""
+    wanted, share = shape.nodes * shape.tasks_per_node, recipe.batch // recipe.micro_batch
+    if wanted <= share:
+        return ""
+    place = cluster.place(cell, "nodes" if shape.nodes > 1 else "gpus_per_node")
+    batch = f"a batch of {recipe.batch} in micro-batches of {recipe.micro_batch}"
+    return f"{place}: {wanted} processes ({shape.nodes} x {shape.tasks_per_node}): {batch} is for at most {share}"
 
 
 def script_fault(cluster: Cluster, script: str, site: Site) -> str:
@@ -54,13 +65,18 @@ def script_fault(cluster: Cluster, script: str, site: Site) -> str:
 
 
 def _faults(asked: _Asked, site: Site) -> Iterator[str]:
-    name = asked.shape.partition
-    partition = site.partition(name)
-    if partition is None:
+    """A job that names several partitions starts in any of them, so it must fit all."""
+    names = asked.shape.partition.split(",") if asked.shape.partition else [None]
+    for name in names:
+        if (partition := site.partition(name)) is not None:
+            yield from _partition_faults(asked, partition, site)
+            continue
         known = ", ".join(site.partitions)
         what = f"no partition {name!r}{did_you_mean(name, site.partitions)}" if name else "no default partition"
         yield asked.fault("partition", f"{what} on this cluster; it has {known}")
-        return
+
+
+def _partition_faults(asked: _Asked, partition: Partition, site: Site) -> Iterator[str]:
     if partition.state != "UP":
         text = f"partition {partition.name} is {partition.state}: no job of it starts; wait, or name another one"
         yield asked.fault("partition", text)
@@ -73,6 +89,9 @@ def _node_faults(asked: _Asked, partition: Partition) -> Iterator[str]:
     shape, kinds = asked.shape, partition.kinds
     if partition.max_nodes is not None and shape.nodes > partition.max_nodes:
         text = f"a job of partition {partition.name} has at most {partition.max_nodes} nodes (MaxNodes)"
+        yield asked.fault("nodes", f"{shape.nodes} nodes: {text}")
+    if shape.nodes < partition.min_nodes:
+        text = f"a job of partition {partition.name} has at least {partition.min_nodes} nodes (MinNodes)"
         yield asked.fault("nodes", f"{shape.nodes} nodes: {text}")
     features = frozenset[str]().union(*(kind.features for kind in kinds))
     if missing := sorted(_features(shape.constraint) - features):
@@ -134,6 +153,8 @@ def _account_faults(asked: _Asked, partition: Partition, site: Site) -> Iterator
     if not mine:
         names = sorted({found.account for found in accounts.associations})
         text = f"{accounts.user} has no account {account!r}{did_you_mean(account, names)}"
+        if not account:
+            text = f"no account is named, and {accounts.user} has no default one"
         yield asked.fault("account", f"{text}; may charge {', '.join(names) or 'nothing'}")
         return
     if account not in partition.accounts:
@@ -160,18 +181,3 @@ def _time_faults(asked: _Asked, partition: Partition, site: Site) -> Iterator[st
     limit = charged and charged.limit("minutes")
     if limit and wanted > limit.number:
         yield asked.fault("minutes", f"{wanted} minutes: a job of {limit.owner} has at most {limit.number}; {todo}")
-
-
-def _too_many(cluster: Cluster, wanted: Iterable[tuple[str, JobShape]], site: Site) -> Iterator[str]:
-    """Where more jobs would wait and work than the limits allow; each element of an array is one."""
-    new: dict[Limit, list[str]] = {}
-    for cell, shape in wanted:
-        partition = site.partition(shape.partition)
-        charged = charge(shape, partition, site) if partition else None
-        if charged and (limit := charged.limit("submitted")):
-            new.setdefault(limit, []).append(cluster.place(cell, limit.field))
-    for limit, places in new.items():
-        queued = sum(limit.counts(job) for job in site.queued)
-        if len(places) + queued > limit.number:
-            text = f"{len(places)} jobs beside the {queued} that wait or work: {limit.owner} may have {limit.number}"
-            yield f"{places[0]}: {text} (MaxSubmitJobs); submit fewer cells, or the rest when some have ended"

@@ -6,10 +6,11 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.errors import UserError
 from harness.failures import Failure
-from harness.files import read_json, write_json
+from harness.files import find_json, read_json, write_json
 from harness.runs import RunPaths, State
 
 SUSPECTED_AFTER = 2
@@ -37,8 +38,8 @@ def write_end(paths: RunPaths, attempt: int, state: State, *, kind: Failure | No
 
 def read_end(paths: RunPaths, attempt: int) -> End | None:
     """How an attempt ended; None where nobody has told."""
-    file = _file(paths, attempt)
-    return _read(file) if file.exists() else None
+    plain = find_json(_file(paths, attempt))
+    return None if plain is None else _end(plain)
 
 
 def suspects(run_root: Path) -> dict[str, int]:
@@ -49,7 +50,7 @@ def suspects(run_root: Path) -> dict[str, int]:
     ends: list[End] = []
     for file in run_root.glob("*/*/attempts/*/end.json"):
         with suppress(UserError):  # of a run that status calls broken
-            ends.append(_read(file))
+            ends.append(_end(read_json(file)))
     since = time.time() - FORGIVEN_AFTER
     counts = Counter(end.nodes for end in ends if end.kind == Failure.NODE and end.time > since and _is_one(end.nodes))
     return {node: count for node, count in sorted(counts.items()) if count >= SUSPECTED_AFTER}
@@ -70,6 +71,5 @@ def _file(paths: RunPaths, attempt: int) -> Path:
     return paths.attempt(attempt) / "end.json"
 
 
-def _read(file: Path) -> End:
-    plain = read_json(file)
+def _end(plain: dict[str, Any]) -> End:
     return End(**plain | {"state": State(plain["state"]), "kind": Failure(plain["kind"]) if plain["kind"] else None})

@@ -1,4 +1,7 @@
-"""The GPU-hours of a run: the accounting's, where there is one; else what its attempts say themselves."""
+"""GPU-hours: those that a run has used, by the accounting, where there is one, else by what its attempts say; and what
+
+is expected.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,6 +9,7 @@ from dataclasses import dataclass
 from harness.launching.progress import Work
 from harness.launching.slurm import AccountedJob
 from harness.launching.slurm_jobs import Accounting
+from harness.training.bill import allocated
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +21,7 @@ class GpuHours:
 
     def expected(self, left: float | None) -> float | None:
         """Those of the whole run, of which so many seconds are left; None where that is not known."""
-        return None if left is None else self.used + self.gpus * left / 3600
+        return None if left is None else self.used + allocated(self.gpus, left)
 
 
 def gpu_hours(attempts: Sequence[Work], jobs: Iterable[str], accounting: Accounting, name: str) -> GpuHours:
@@ -27,10 +31,9 @@ def gpu_hours(attempts: Sequence[Work], jobs: Iterable[str], accounting: Account
     Attempts without a job in the accounting count from their first row to the last that was heard of them.
     """
     accounted = {job: starts for job in jobs if (starts := accounting.starts(job, name))}
-    seconds = sum(start.gpus * start.seconds for starts in accounted.values() for start in starts)
-    own = [work for work in attempts if work.job not in accounted]
-    seconds_own = sum(work.gpus * work.seconds for work in own)
-    return GpuHours((seconds + seconds_own) / 3600, _gpus(attempts, accounted))
+    told = sum(allocated(start.gpus, start.seconds) for starts in accounted.values() for start in starts)
+    own = sum(allocated(work.gpus, work.seconds) for work in attempts if work.job not in accounted)
+    return GpuHours(told + own, _gpus(attempts, accounted))
 
 
 def _gpus(attempts: Sequence[Work], accounted: dict[str, list[AccountedJob]]) -> int:

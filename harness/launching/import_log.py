@@ -18,6 +18,7 @@ from harness.launching.published_log import COCO_ITERATIONS, PublishedLog, read_
 from harness.matrix_file import Resources
 from harness.published import published_rows
 from harness.recipe import Digests, Recipe, Shortening, identity
+from harness.run_log import merge_log
 from harness.runs import (
     SCHEMA,
     Origin,
@@ -28,7 +29,6 @@ from harness.runs import (
     SplitSpec,
     State,
     experiment_folder,
-    merge_log,
     write_spec,
 )
 

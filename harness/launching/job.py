@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import traceback
@@ -13,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import UserError
 from harness.failures import Failure
-from harness.launching import retries
+from harness.launching import local_queue, retries
 from harness.launching.attempt import Attempt, tell
-from harness.launching.requeue import start_next
+from harness.launching.requeue import is_over_time, start_next
 from harness.launching.slurm import OwnJob
 from harness.launching.staging import bring_data
-from harness.processes import node_name
-from harness.runs import Origin, RunPaths, RunSpec, State, next_attempt, read_spec, read_state
+from harness.processes import is_here, node_name
+from harness.runs import CANCELLED, Origin, RunPaths, RunSpec, State, next_attempt, read_spec, read_state
 from harness.tracking.system import sampling
 
 if TYPE_CHECKING:  # torch is imported when a job starts, not when one is submitted
@@ -38,6 +37,7 @@ STOPPED_BY = {
     signal.SIGUSR2: "stopped by SIGUSR2 (the launcher's warning of a time limit or a preemption)",
 }
 """The signals that stop an attempt, and what is said of it then."""
+OVER_TIME = "stopped at the time limit of its job, of which no signal had warned"
 LAST_WORDS = 20.0
 """Seconds for which a rank that lost contact waits to learn from the others' notes what happened."""
 
@@ -94,7 +94,7 @@ def _claim(attempt: int | None, paths: RunPaths, ranks: "Ranks", job: OwnJob | N
     """
     if attempt is None and ranks.main:
         state = read_state(paths)
-        if job is None and state.state == State.RUNNING and state.host == socket.gethostname():
+        if job is None and state.state == State.RUNNING and is_here(state):
             raise UserError(f"{paths.folder}: process {state.pid} is working on this run; wait for it, or stop it")
         attempt = next_attempt(paths)
     return round(ranks.maximum(attempt or 0))
@@ -139,17 +139,28 @@ def _work(attempt: Attempt, tracking_uri: str, ranks: "Ranks", stop: _Stop, limi
 
 
 def _conclude(attempt: Attempt, stopped: int) -> None:
-    """Say how the attempt ended; of a job that was warned, start the next. Every rank's checkpoint is durable."""
+    """Say how the attempt ended; where its time is over, start the next. Every rank's checkpoint is durable."""
     if not stopped:
         attempt.ended(State.FINISHED)
         return
-    reason = STOPPED_BY[signal.Signals(stopped)]
-    if attempt.job is None or stopped != signal.SIGUSR2 or attempt.superseded():
+    cancelled, job = attempt.paths.cancelled.exists(), attempt.job
+    over_time = stopped == signal.SIGTERM and job is not None and is_over_time(job)
+    reason = CANCELLED if cancelled else OVER_TIME if over_time else STOPPED_BY[signal.Signals(stopped)]
+    goes_on = (stopped == signal.SIGUSR2 or over_time) and not cancelled and not attempt.superseded()
+    queued_here = local_queue.gpu_file(attempt.paths, attempt.number).exists()
+    if not goes_on or not (job or queued_here):
         attempt.ended(State.KILLED, reason, Failure.CANCELLED)
         return
+    if queued_here:
+        local_queue.start_next(attempt.paths, attempt.number)
     attempt.ended(State.QUEUED, f"requeued after attempt {attempt.number} was {reason}")
+    if job:
+        _start_next_job(attempt, job, reason)
+
+
+def _start_next_job(attempt: Attempt, job: OwnJob, reason: str) -> None:
     try:
-        start_next(attempt.paths, attempt.job)
+        start_next(attempt.paths, job)
     except UserError as error:
         attempt.ended(State.KILLED, f"{reason}; it could not start the next job: {error}", Failure.CANCELLED)
 
@@ -178,7 +189,7 @@ def _train_and_conclude(attempt: Attempt, ranks: "Ranks", stop: _Stop, watch: "W
     finished = train(training, stop=stop, on_row=attempt.at, watch=watch)
     watch.phase("outcome" if ranks.main else "waiting", training.position.step)
     if finished and ranks.main:
-        write_outcome(training)
+        write_outcome(training, watch)
     return finished
 
 

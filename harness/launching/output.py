@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.files import read_json
-from harness.launching.slurm_jobs import read_job, standings
+from harness.files import find_json
+from harness.launching.slurm_jobs import Job, read_job, standings
 from harness.runs import RunPaths, RunState, last_attempt, read_state
 
 POLL_SECONDS = 0.5
@@ -18,19 +18,24 @@ LAST_WORDS = 2.0
 
 
 def output_file(paths: RunPaths, attempt: int) -> Path | None:
-    """The file with the output of an attempt; None where there is none, as of one in the foreground.
+    """The file with the output of an attempt; None where there is none, as of one in the foreground."""
+    job = read_job(paths)
+    own = find_json(paths.attempt(attempt) / "job.json", {"id": job.id if job else None})
+    return output_of(paths, attempt, job, own["id"])
+
+
+def output_of(paths: RunPaths, attempt: int, job: Job | None, mine: str | None) -> Path | None:
+    """The same, where the job that has the run, and the id of the attempt's own, are known.
 
     All starts of a SLURM job write to one file, the attempts that were requeues of it one after the other.
     """
-    record = paths.attempt(attempt) / "job.json"
-    job = read_job(paths)
-    mine = read_json(record)["id"] if record.exists() else job.id if job else None
     if job and job.output and job.id == mine:
         return Path(job.output)
     if mine is not None:  # a job that had the run before
         name = f"{glob.escape(paths.folder.parent.name)}-*/{mine}.out"
         return next(iter((paths.folder.parent.parent / ".slurm").glob(name)), None)
-    return next(iter(sorted((paths.attempt(attempt) / "submitit").glob("*.out"))), None)
+    folder = paths.attempt(attempt) / "submitit"
+    return next(iter(sorted(folder.glob("*.out"))), None) if folder.is_dir() else None
 
 
 def find(paths: RunPaths, attempt: int | None) -> Path:

@@ -1,5 +1,6 @@
 """From an experiment's cells to runs on disk: digests taken, weights found, identities known."""
 
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -65,7 +66,7 @@ def _spec(
     recipe, trained = planned.recipe, experiment.origin != Origin.PUBLISHED
     val = _or_fault(faults, lambda: split(recipe.dataset, "val"))
     train = _or_fault(faults, lambda: split(recipe.dataset, "train")) if trained else None
-    start = _or_fault(faults, lambda: _start(experiment.origin, planned, settings.cache_root))
+    start = _or_fault(faults, lambda: _start(experiment, planned, settings.cache_root))
     if val is None or start is None or (trained and train is None):
         return None
     source, file, digest = start
@@ -104,24 +105,30 @@ def _or_fault(faults: dict[str, None], step: Callable[[], Found]) -> Found | Non
 def _split(settings: Settings, dataset: str, part: Literal["train", "val"]) -> SplitSpec:
     split = dataset_split(settings, dataset, part)
     digest = remembered_sha256(split.annotations, settings.cache_root / "digests")
-    return SplitSpec(images=str(split.images.resolve()), annotations=str(split.annotations.resolve()), digest=digest)
+    return SplitSpec(
+        images=str(split.images.resolve()),
+        annotations=str(split.annotations.resolve()),
+        digest=digest,
+        indexes=str(settings.cache_root / "indexes"),
+    )
 
 
-def _start(origin: Origin, planned: PlannedCell, cache_root: Path) -> tuple[SourceSpec | None, str | None, str]:
+def _start(experiment: Experiment, planned: PlannedCell, cache_root: Path) -> tuple[SourceSpec | None, str | None, str]:
     """What a run starts from: the published file that it tests, or the pretrained weights; and the digest of it."""
-    if origin == Origin.PUBLISHED:
-        source = find_checkpoint(planned.cell.name, cache_root)
+    typed = "EXPERIMENT" if experiment.path == Path() else shlex.quote(str(experiment.path))
+    if experiment.origin == Origin.PUBLISHED:
+        source = find_checkpoint(planned.cell.name, cache_root, typed)
         return source, None, source.sha256
-    return None, *_weights(planned.recipe.pretrained, cache_root)
+    return None, *_weights(planned.recipe.pretrained, cache_root, typed)
 
 
-def _weights(source: str, cache_root: Path) -> tuple[str | None, str]:
+def _weights(source: str, cache_root: Path, typed: str) -> tuple[str | None, str]:
     """The verified file of a source, and the digest that stands for it in an identity."""
     if source == FROM_SCRATCH:
         return None, FROM_SCRATCH
     path = weights.find(source, cache_root)
     if path is None:
-        raise UserError(weights.missing_message(source, cache_root))
+        raise UserError(weights.missing_message(source, cache_root, typed))
     weights.verify_name(path, remember=cache_root / "digests")
     return str(path.resolve()), weights.SOURCES[source].sha256_prefix
 

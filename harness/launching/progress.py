@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.files import read_json
+from harness.files import find_json
 from harness.runs import RunPaths, State
 from harness.training.notes import Note, read_notes
 
-CHUNK = 65536
+CHUNK = 32768
 """Bytes of a journal read at a time, from its end."""
 
 
@@ -88,17 +88,23 @@ def read_attempts(paths: RunPaths) -> list[Work]:
     return [_work(paths, number) for number in _numbers(paths)]
 
 
-def progress_of(paths: RunPaths, attempts: list[Work], state: State) -> Progress:
-    """How far the run has come that stands so."""
+def progress_of(paths: RunPaths, attempts: list[Work], state: State, *, starting: bool = False) -> Progress:
+    """How far the run has come that stands so. Of one that works the loss is that of its present attempt.
+
+    starting: that attempt has not come to say anything yet.
+    """
     train = next((work.train for work in reversed(attempts) if work.train), {})
+    shown = train if state != State.RUNNING else {} if starting or not attempts else attempts[-1].train
     val = next((work.val for work in reversed(attempts) if work.val), {})
     steps = next((work.first["steps"] for work in reversed(attempts) if "steps" in work.first), None)
-    metrics = read_json(paths.result)["metrics"] if paths.result.exists() else val
+    result = find_json(paths.result)
+    metrics = result["metrics"] if result else val
+    at_end = state == State.FINISHED and result is not None  # a trial that was pruned has no result
     return Progress(
-        step=_step(paths, attempts, state, steps),
+        step=steps if at_end and steps else _step(paths, [] if starting else attempts, state),
         steps=steps,
-        loss=train.get("loss"),
-        iteration_seconds=train.get("time"),
+        loss=shown.get("loss"),
+        iteration_seconds=shown.get("time"),
         box_ap=metrics.get("bbox_mAP"),
         mask_ap=metrics.get("segm_mAP"),
         pace=next((work.pace for work in reversed(attempts) if work.pace is not None), train.get("time")),
@@ -112,20 +118,18 @@ def _numbers(paths: RunPaths) -> list[int]:
     return sorted(int(name) for name in names if name.isdigit())
 
 
-def _step(paths: RunPaths, attempts: list[Work], state: State, steps: int | None) -> int:
-    if state == State.FINISHED and steps is not None:
-        return steps
-    latest = paths.checkpoints / "latest.json"
-    if state != State.RUNNING and latest.exists():
-        return int(read_json(latest)[-1]["step"])
-    return attempts[-1].step if attempts else 0
+def _step(paths: RunPaths, attempts: list[Work], state: State) -> int:
+    """That of the newest checkpoint, from which the next attempt goes on; or what the present one has done since."""
+    latest = find_json(paths.checkpoints / "latest.json")
+    saved = int(latest[-1]["step"]) if latest else None
+    done = attempts[-1].step if attempts else 0
+    return max(saved or 0, done) if state == State.RUNNING or saved is None else saved
 
 
 def _work(paths: RunPaths, number: int) -> Work:
     folder = paths.attempt(number)
-    record = folder / "job.json"
-    job = read_json(record) if record.exists() else {}
-    rows = journal_ends(paths.segment(number))
+    job = find_json(folder / "job.json", {})
+    rows = journal_ends(folder / "log.json")
     return Work(
         number=number,
         job=job.get("id"),
@@ -144,9 +148,7 @@ def journal_ends(path: Path) -> dict[str, dict[str, Any]]:
     Empty where there is none. A torn line is no row.
     """
     found: dict[str, dict[str, Any]] = {}
-    if not path.exists():
-        return found
-    with path.open("rb") as file:
+    with suppress(FileNotFoundError), path.open("rb") as file:
         found["attempt"] = _last_row(file.readline(), "attempt")
         end, rest = file.seek(0, os.SEEK_END), b""
         while end and not (found.get("train") and found.get("val")):

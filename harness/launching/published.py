@@ -41,16 +41,17 @@ def checkpoint_path(row: PublishedRow, cache_root: Path) -> Path:
     return cache_root / "published" / row.model_file
 
 
-def find_checkpoint(cell: str, cache_root: Path) -> SourceSpec:
+def find_checkpoint(cell: str, cache_root: Path, experiment: str) -> SourceSpec:
     """The published checkpoint of a cell, verified.
 
+    experiment: the matrix file, as commands name it.
     Raises UserError, saying where to put it, where it is not there, and where its sha256 is not that of its name.
     """
     row = published_rows()[cell]
     path = checkpoint_path(row, cache_root)
     if not path.is_file():
         raise UserError(
-            f"published checkpoint of {cell} is missing: no {path}; run `harness fetch EXPERIMENT "
+            f"published checkpoint of {cell} is missing: no {path}; run `harness fetch {experiment} "
             f"--published-checkpoints` where there is a network, or place {row.model_url} there"
         )
     digest = remembered_sha256(path, cache_root / "digests")

@@ -45,14 +45,16 @@ class Room:
 
 def room(shape: JobShape, site: Site) -> Room:
     """What the cluster has for a job of this shape."""
-    partition = site.partition(shape.partition)
-    if partition is None:
-        return Room()
-    charged = charge(shape, partition, site)
-    limit = charged.limit("minutes") if charged else None
-    limits = [None if charged and charged.beyond_partition else partition.minutes, limit.number if limit else None]
-    memory = max((kind.memory_mb for kind in partition.kinds), default=0) // 1024
-    return Room(memory_gb=memory or None, minutes=min((found for found in limits if found is not None), default=None))
+    memory: list[int] = []
+    minutes: list[int | None] = []
+    for partition in site.chosen(shape.partition):
+        charged = charge(shape, partition, site)
+        limit = charged.limit("minutes") if charged else None
+        minutes.append(None if charged and charged.beyond_partition else partition.minutes)
+        minutes.append(limit.number if limit else None)
+        memory.append(max((kind.memory_mb for kind in partition.kinds), default=0) // 1024)
+    known = (found for found in minutes if found is not None)
+    return Room(memory_gb=min(memory, default=0) or None, minutes=min(known, default=None))
 
 
 def plan_retry(run: PreparedRun, kind: Failure, cluster: Cluster | None, site: Callable[[], Site]) -> Retry:

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.failures import Failure
-from harness.files import read_json, write_json
+from harness.files import find_json, read_json, write_json
 from harness.launching.requeue import goes_on
 from harness.runs import RunPaths
 
@@ -55,5 +55,5 @@ def require_progress(paths: RunPaths, attempt: int) -> None:
 
 def newest_checkpoint(paths: RunPaths) -> Any:
     """What is known of the newest checkpoint: file, sha256, epoch and step; None before the first."""
-    latest = paths.checkpoints / "latest.json"
-    return read_json(latest)[-1] if latest.exists() else None
+    latest = find_json(paths.checkpoints / "latest.json")
+    return latest[-1] if latest else None

@@ -59,8 +59,8 @@ class QueuedJob:
 
 
 def queue_command() -> list[str]:
-    """squeue for every job of this user."""
-    return ["squeue", "--me", "--array", "--noheader", "--Format", ",".join(f"{name}:|" for name in _QUEUE)]
+    """squeue for every job of this user, in hidden partitions too."""
+    return ["squeue", "--all", "--me", "--array", "--noheader", "--Format", ",".join(f"{name}:|" for name in _QUEUE)]
 
 
 def parse_queue(text: str) -> list[QueuedJob]:
@@ -156,10 +156,11 @@ def parse_config(text: str) -> dict[str, str]:
 def parse_job(text: str) -> dict[str, str]:
     """What `scontrol --oneliner show job ID` answers of one job: JobState, Reason, Restarts and the others.
 
-    So it answers of a node or a partition, too; without --oneliner, on several lines.
+    So it answers of a node or a partition, too; without --oneliner, on several lines. Of a name that comes twice the
+    first counts: what follows JobState may quote a command line.
     """
     parts = re.split(r"(?:^|\s+)([A-Z][\w/:]*)=", text.strip())
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
+    return dict(zip(parts[-2::-2], parts[:1:-2], strict=True))
 
 
 def parse_submitted(text: str) -> str:

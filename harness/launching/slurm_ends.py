@@ -63,15 +63,17 @@ class JobEnd:
 
 def show_command(job: str) -> list[str]:
     """scontrol for one job; it forgets ended ones after a while (MinJobAge)."""
-    return ["scontrol", "--details", "--oneliner", "show", "job", job]
+    return ["scontrol", "--all", "--details", "--oneliner", "show", "job", job]
 
 
-def parse_shown(text: str, name: str) -> JobEnd | None:
-    """What show_command answers; None where the job has not ended, or is one of another name."""
+def parse_shown(text: str, name: str) -> JobEnd | str | None:
+    """What show_command answers: how the job ended, or its state if it has not; None of one of another name."""
     found = parse_job(text)
     state = found.get("JobState", "")
-    if not found.get("JobName", "").startswith(name) or phase(state) != Phase.ENDED:
+    if not found.get("JobName", "").startswith(name):
         return None
+    if phase(state) != Phase.ENDED:
+        return state
     return _end(state, found["ExitCode"], found.get("DerivedExitCode", ""), found.get("NodeList", ""))
 
 

@@ -4,7 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from harness.launching.job import USER_ERROR, run_attempt
+from harness.launching.job import STOPPED, USER_ERROR, run_attempt
+from harness.launching.requeue import leave_suspects
 from harness.launching.slurm import own_job
 from harness.launching.slurm_jobs import read_job
 from harness.runs import RunPaths, State, read_state
@@ -23,6 +24,8 @@ def main() -> int:
         return USER_ERROR
     if read_state(paths).state == State.FINISHED:  # SLURM lost the node, but the node was working
         return 0
+    if os.environ.get("SLURM_PROCID") == "0" and leave_suspects(paths, here):
+        return STOPPED
     os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))
     return run_attempt(paths.folder, os.environ["HARNESS_TRACKING_URI"], job=here)
 

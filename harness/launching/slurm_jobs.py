@@ -1,23 +1,23 @@
 """The jobs of runs on a SLURM cluster: which job has a run, and what the cluster says of it now."""
 
 import os
-import socket
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from harness.errors import UserError
 from harness.failures import Failure
-from harness.files import known_fields, read_json, write_json
+from harness.files import find_json, known_fields, read_json, write_json
 from harness.launching import slurm
 from harness.launching.ends import read_end, write_end
 from harness.launching.slurm import AccountedJob, OwnJob, Phase, QueuedJob
 from harness.launching.slurm_ends import TELLING, JobEnd, ends_command, parse_ends, parse_shown, show_command
-from harness.runs import STARTING, RunPaths, RunState, State, last_word, read_state, settle, write_state
+from harness.processes import is_here, whereabouts
+from harness.runs import CANCELLED, STARTING, RunPaths, RunState, State, last_word, read_state, settle, write_state
 
 ANSWER_SECONDS = 60
 UNTOLD_SECONDS = 180.0
@@ -37,6 +37,7 @@ class Job:
     id: str | None  # None: sbatch has not said yet that it takes the array
     output: str
     code: str  # the folder of the code that it runs
+    cluster: str = ""  # SLURM's name of it: several may share a disk, and give the same ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,9 @@ class Standing:
 
     state: RunState
     text: str = ""
-    queued: bool = False  # whether its job waits or works, and will say more
+    queued: bool = False  # whether its job waits or works for all that is known, and will say more
     job: QueuedJob | None = None  # as the queue has it
+    fault: str = ""  # why SLURM does not tell
 
 
 def ask(command: Sequence[str], environ: Mapping[str, str] | None = None) -> str:
@@ -76,10 +78,9 @@ def read_job(paths: RunPaths) -> Job | None:
 
     Raises UserError where the file is not one of ours.
     """
-    if not paths.job.exists():
-        return None
+    plain = find_json(paths.job)
     try:
-        return Job(**known_fields(Job, read_json(paths.job)))
+        return None if plain is None else Job(**known_fields(Job, plain))
     except TypeError:
         raise UserError(f"{paths.job}: does not name a job; remove it, then submit again") from None
 
@@ -130,14 +131,27 @@ def standings(
         if not patient:
             raise
         return [
-            Standing(read_state(paths), f"job {entry.id}: {error}") if isinstance(entry, Job) else entry
+            _untold(paths, entry, error) if isinstance(entry, Job) else entry
             for paths, entry in zip(runs, known, strict=True)
         ]
-    accounting = accounting or Accounting(job.id for job in jobs if job.id)
+    accounting, cluster = accounting or Accounting(job.id for job in jobs if job.id), cache(present_cluster)
     return [
-        _standing(paths, entry, queue.get((entry.name, entry.index)), accounting) if isinstance(entry, Job) else entry
+        _standing(paths, entry, queue.get((entry.name, entry.index)), accounting, cluster)
+        if isinstance(entry, Job)
+        else entry
         for paths, entry in zip(runs, known, strict=True)
     ]
+
+
+def present_cluster() -> str:
+    """The name of the cluster whose commands answer here. Raises UserError where its controller does not."""
+    return slurm.parse_config(ask(["scontrol", "show", "config"])).get("ClusterName", "")
+
+
+def _untold(paths: RunPaths, job: Job, error: UserError) -> Standing:
+    """Of a run of whose job SLURM does not tell."""
+    state = read_state(paths)
+    return Standing(state, f"job {job.id}: {error}", queued=not state.state.ended, fault=str(error))
 
 
 def _unfinished_job(paths: RunPaths) -> Job | Standing:
@@ -151,13 +165,13 @@ def _unfinished_job(paths: RunPaths) -> Job | Standing:
 
 def _alive(paths: RunPaths, state: RunState) -> RunState:
     """The state of a run without a job; of one that works on another host and has long been silent, that it is dead."""
-    if state.state != State.RUNNING or state.host == socket.gethostname():
+    if state.state != State.RUNNING or is_here(state):
         return state
     files = [paths.state, *paths.attempt(state.attempt).glob("*")]
     silence = time.time() - max(file.stat().st_mtime for file in files if file.exists())
     if silence < SILENT_SECONDS:
         return state
-    reason = f"no sign of life from {state.host} for {silence / 60:.0f} minutes"
+    reason = f"no sign of life from {whereabouts(state)} for {silence / 60:.0f} minutes"
     return replace(state, state=State.FAILED, reason=reason, kind=Failure.UNKNOWN, progress="")
 
 
@@ -167,6 +181,8 @@ def withdraw(runs: Iterable[RunPaths]) -> set[RunPaths]:
     Raises UserError where SLURM does not answer.
     """
     jobs = {paths: job for paths in runs if (job := read_job(paths)) and job.id}
+    here = present_cluster() if any(job.cluster for job in jobs.values()) else ""
+    jobs = {paths: job for paths, job in jobs.items() if job.cluster in ("", here)}
     if jobs:
         ask(["scancel", "--quiet", "--state=PENDING", *(str(job.id) for job in jobs.values())])
     queue = queued_jobs() if jobs else {}
@@ -179,10 +195,15 @@ def queued_jobs() -> dict[tuple[str, int], QueuedJob]:
     return {(job.name, int(job.id.partition("_")[2])): job for job in found if "_" in job.id}
 
 
-def _standing(paths: RunPaths, job: Job, queued: QueuedJob | None, accounting: Accounting) -> Standing:
+def _standing(
+    paths: RunPaths, job: Job, queued: QueuedJob | None, accounting: Accounting, cluster: Callable[[], str]
+) -> Standing:
     state = read_state(paths)
     if queued is None or slurm.phase(queued.state) == Phase.ENDED:
-        return _gone(paths, job, accounting)
+        try:
+            return _gone(paths, job, accounting, cluster)
+        except UserError as error:
+            return _untold(paths, job, error)
     if state.state == State.FINISHED:
         return Standing(state)
     if slurm.phase(queued.state) == Phase.WAITING:
@@ -198,53 +219,78 @@ def _standing(paths: RunPaths, job: Job, queued: QueuedJob | None, accounting: A
     return Standing(state) if state.state.ended else Standing(state, text, queued=True, job=queued)
 
 
-def _gone(paths: RunPaths, job: Job, accounting: Accounting) -> Standing:
-    """Of a run whose job is no longer in the queue: what it said at its end, or else the accounting.
+def _gone(paths: RunPaths, job: Job, accounting: Accounting, cluster: Callable[[], str]) -> Standing:
+    """Of a run whose job is not in the queue: what it said at its end, or else what the cluster says that it is on.
 
-    That trails the queue by seconds: as long as it knows nothing of an end, nothing is written.
+    The accounting trails the queue by seconds: as long as it knows nothing of an end, nothing is written.
+    Raises UserError where the controller does not answer.
     """
     state = read_state(paths)
     told = last_word(paths)
-    if job.id is None and state.state == State.QUEUED and time.time() - state.updated > UNTOLD_SECONDS:
+    if read_job(paths) != job or (told.state.ended and not _leaves_it_to_slurm(told)):
+        return Standing(state)
+    if job.cluster and job.cluster != (here := cluster()):
+        return Standing(state, f"job {job.id or job.name} is on cluster {job.cluster}, seen from {here}", queued=True)
+    if job.id is None:
+        if state.state != State.QUEUED or time.time() - state.updated < UNTOLD_SECONDS:
+            return Standing(state)
         reason = "its submit ended before SLURM had said that it takes the job"
         return Standing(replace(state, state=State.KILLED, reason=reason, kind=Failure.CANCELLED))
-    if job.id is None or read_job(paths) != job or (told.state.ended and not _untold(told)):
-        return Standing(state)
     end, trails = _end_of(job, accounting)
+    if isinstance(end, str):
+        return Standing(state, f"job {job.id} has not ended ({end}), but squeue does not show it", queued=True)
     said = f"job {job.id} {f'ended as {end}' if end else 'is gone'}"
     kind = end.kind if end else Failure.UNKNOWN
-    last = _last_line(job) if kind in (Failure.BUG, Failure.MISTAKE) else ""
-    reason = f"{said} without a word of its own{last}"
     if told.state.ended:
         reason = f"{told.reason}; {said}" if end else told.reason
+    elif paths.cancelled.exists() and kind in (Failure.CANCELLED, Failure.UNKNOWN):
+        kind, reason = Failure.CANCELLED, CANCELLED
+    else:
+        last = _last_line(job) if kind in (Failure.BUG, Failure.MISTAKE) else ""
+        reason = f"{said} without a word of its own{last}"
     ended = State.KILLED if kind == Failure.CANCELLED else State.FAILED
     if not trails:
-        if state.attempt and (_untold(told) or read_end(paths, state.attempt) is None):
+        if state.attempt and (_leaves_it_to_slurm(told) or read_end(paths, state.attempt) is None):
             write_end(paths, state.attempt, ended, kind=kind, reason=reason, nodes=end.nodes if end else "")
         write_state(paths, ended, attempt=state.attempt, reason=reason, kind=kind)
     return Standing(replace(state, state=ended, reason=reason, kind=kind, progress=""))
 
 
-def _untold(told: RunState) -> bool:
+def _leaves_it_to_slurm(told: RunState) -> bool:
     """Whether rank 0 saw another process die, and left it to SLURM to say why."""
     return told.state == State.FAILED and told.kind is None
 
 
-def _end_of(job: Job, accounting: Accounting) -> tuple[JobEnd | None, bool]:
-    """How a job ended, where SLURM tells; and whether it will, but does not yet."""
+def _end_of(job: Job, accounting: Accounting) -> tuple[JobEnd | str | None, bool]:
+    """How a job ended, where SLURM tells, or its state where it has not; and whether SLURM will tell, but does not yet.
+
+    Raises UserError where the controller does not answer.
+    """
     assert job.id is not None
     last = next(reversed(accounting.starts(job.id, job.name)), None)
     if last and last.state in TELLING:
         return JobEnd(state=last.state, exit_code=last.exit_code, signal=last.signal, nodes=last.nodes or ""), False
-    with suppress(UserError):  # it may have forgotten the job
-        if (end := parse_shown(ask(show_command(job.id)), job.name)) is not None:
-            return end, False
+    if (shown := _shown(job.id, job.name)) is not None:
+        return shown, False
     if last is None or slurm.phase(last.state) != Phase.ENDED:
         return None, last is not None
     with suppress(UserError):
         if (ends := parse_ends(ask(ends_command(job.id)), job.id, job.name)) and ends[-1]:
             return ends[-1], False
     return JobEnd(state=last.state, exit_code=last.exit_code, signal=last.signal, nodes=last.nodes or ""), False
+
+
+def _shown(job: str, name: str) -> JobEnd | str | None:
+    """How a job ended as the controller has it, or its state if it has not; None where the job is forgotten.
+
+    Raises UserError where the controller does not answer.
+    """
+    try:
+        return parse_shown(ask(show_command(job)), name)
+    except UserError as error:
+        if "Invalid job id" in str(error):
+            return None
+        raise
 
 
 def _last_line(job: Job) -> str:

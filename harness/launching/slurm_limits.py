@@ -1,5 +1,6 @@
 """What a job is charged to, and whose limits it meets there, as SLURM's guide to resource limits orders them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,6 +80,29 @@ def charge(shape: JobShape, partition: Partition, site: Site) -> Charge | None:
         qoses=tuple((name, accounts.qoses[name]) for name in names if name is not None),
         limited=bool(_enforced(site) & {"limits", "safe"}),
     )
+
+
+def full(shapes: Iterable[JobShape], site: Site) -> list[str]:
+    """Of jobs of these shapes, in order, why there is no place for one: "" where it can be submitted.
+
+    Each element of an array is a job, and counts from its submit to its end.
+    """
+    taken: dict[Limit, int] = {}
+    found = []
+    for shape in shapes:
+        partitions = site.chosen(shape.partition)
+        charged = charge(shape, partitions[0], site) if partitions else None
+        limit = charged.limit("submitted") if charged else None
+        if limit is None:
+            found.append("")
+            continue
+        before = sum(limit.counts(job) for job in site.queued)
+        if before + taken.setdefault(limit, 0) < limit.number:
+            taken[limit] += 1
+            found.append("")
+        else:
+            found.append(f"{limit.owner} may have {limit.number} jobs (MaxSubmitJobs), and {before} wait or work")
+    return found
 
 
 def _enforced(site: Site) -> set[str]:

@@ -41,7 +41,8 @@ class Partition:
     default: bool  # where jobs go that name none
     state: str  # UP, DOWN, DRAIN or INACTIVE
     minutes: int | None  # a job
-    max_nodes: int | None  # a job
+    min_nodes: int  # a job, as below
+    max_nodes: int | None
     grace_s: int  # between a preemption's warning and its end
     qos: str | None  # whose limits stand above those of a job's own
     accounts: Allowed
@@ -111,6 +112,10 @@ class Site:
             return self.partitions.get(name)
         return next((partition for partition in self.partitions.values() if partition.default), None)
 
+    def chosen(self, names: str | None) -> list[Partition]:
+        """The partitions in which a job may start: those that it names, between commas, or the default one."""
+        return [found for name in (names.split(",") if names else [None]) if (found := self.partition(name))]
+
 
 _KINDS = ("%R", "%a", "%l", "%D", "%c", "%m", "%G", "%b")
 _ASSOCIATIONS = ("Account", "Partition", "QOS", "DefaultQOS", "MaxWall", "MaxSubmitJobs")
@@ -120,7 +125,7 @@ _QUEUED = ("Account", "Partition", "QOS")
 CONFIG = ["scontrol", "show", "config"]
 PARTITIONS = ["scontrol", "--all", "--oneliner", "show", "partition"]
 KINDS = ["sinfo", "--all", "--exact", "--noheader", "--format", "|".join(_KINDS)]
-QUEUED = ["squeue", "--me", "--array", "--noheader", "--Format", ",".join(f"{name}:|" for name in _QUEUED)]
+QUEUED = ["squeue", "--all", "--me", "--array", "--noheader", "--Format", ",".join(f"{name}:|" for name in _QUEUED)]
 _ACCOUNTING = ["sacctmgr", "--readonly", "--noheader", "--parsable2", "show"]
 QOSES = [*_ACCOUNTING, "qos", f"format={','.join(_QOSES)}"]
 
@@ -189,6 +194,7 @@ def _partition(record: Mapping[str, str], kinds: tuple[NodeKind, ...]) -> Partit
         default=record["Default"] == "YES",
         state=record["State"],
         minutes=_minutes(record["MaxTime"]),
+        min_nodes=int(record.get("MinNodes", "0")),
         max_nodes=int(nodes) if nodes.isdigit() else None,
         grace_s=int(grace) if grace.isdigit() else 0,
         qos=value(record["QoS"]),

@@ -11,16 +11,17 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.files import write_text
 from harness.launching import prepare, slurm
-from harness.launching.cluster import Cluster, JobShape
-from harness.launching.cluster_check import cluster_faults, script_fault
-from harness.launching.ends import suspects
+from harness.launching.cluster import Cluster
+from harness.launching.cluster_check import cluster_faults, script_fault, share_fault
+from harness.launching.exclusion import to_exclude
 from harness.launching.frozen_code import Submission, code_folder, write_submission
 from harness.launching.remedies import Wanted, job_shape
 from harness.launching.retries import record_retry
 from harness.launching.slurm_jobs import Job, ask, write_job
+from harness.launching.slurm_limits import full
 from harness.launching.slurm_script import Batch, arrays, batch_script, sbatch_command, submission_environment
 from harness.launching.slurm_site import look
-from harness.runs import State, read_state, write_state
+from harness.runs import RunPaths, State, read_state, write_state
 from harness.settings import Settings
 
 
@@ -31,6 +32,7 @@ class Planned:
     batch: Batch
     wanted: tuple[Wanted, ...]
     submission: Submission
+    cluster: str  # SLURM's name of it
 
     @property
     def script(self) -> Path:
@@ -38,9 +40,12 @@ class Planned:
         return self.batch.logs / "script.sh"
 
 
-def plan_arrays(runs: Iterable[Wanted], cluster: Cluster, settings: Settings) -> list[Planned]:
-    """The arrays of these runs; nothing is written.
+def plan_arrays(
+    runs: Iterable[Wanted], cluster: Cluster, settings: Settings
+) -> tuple[list[Planned], dict[RunPaths, str]]:
+    """The arrays of these runs, and why others must wait for the next submit: this user has too many jobs. Nothing is
 
+    written.
     Raises UserError where SLURM does not answer, or with everything that the cluster cannot do of what is asked.
     """
     by_folder = {entry.run.paths.folder.resolve(): entry for entry in runs}
@@ -48,42 +53,37 @@ def plan_arrays(runs: Iterable[Wanted], cluster: Cluster, settings: Settings) ->
         (folder, (job_shape(entry.run, cluster, entry.retry), entry.submission)) for folder, entry in by_folder.items()
     ]
     if not kinds:
-        return []
+        return [], {}
     site = look()
     wanted = [(by_folder[folder].run.spec.cell, shape) for folder, (shape, _) in kinds]
-    if faults := cluster_faults(cluster, wanted, site):
+    specs = [by_folder[folder].run.spec for folder, _ in kinds]
+    asked = [(spec, shape) for spec, (_, shape) in zip(specs, wanted, strict=True) if spec.train]
+    shares = (share_fault(cluster, spec.cell, shape, spec.executed) for spec, shape in asked)
+    if faults := list(filter(None, dict.fromkeys((*shares, *cluster_faults(cluster, wanted, site))))):
         raise UserError("\n".join(faults))
-    limit = int(site.config["MaxArraySize"])
+    surplus = full((shape for _, shape in wanted), site)
+    later = {by_folder[folder].run.paths: why for (folder, _), why in zip(kinds, surplus, strict=True) if why}
+    now = [kind for kind, why in zip(kinds, surplus, strict=True) if not why]
     planned = []
-    for (shape, submission), folders in arrays(kinds, limit):
+    for (shape, submission), folders in arrays(now, int(site.config["MaxArraySize"])):
         mine = tuple(by_folder[folder] for folder in folders)
+        partitions = ",".join(partition.name for partition in site.chosen(shape.partition)) or None
         name = f"{mine[0].run.spec.experiment}-{uuid.uuid4().hex[:8]}"
         batch = Batch(
             name=name,
             cluster=cluster,
             shape=shape,
-            exclude=_excluded(shape, settings.run_root),
+            exclude=to_exclude(settings.run_root, partitions, shape.nodes),
             folders=folders,
             entry=("harness.launching.slurm_entry", name),
             code=code_folder(settings.run_root, submission.code),
             python=sys.executable,
             logs=settings.run_root / ".slurm" / name,
         )
-        planned.append(Planned(batch, mine, submission))
+        planned.append(Planned(batch, mine, submission, site.config.get("ClusterName", "")))
         if fault := script_fault(cluster, batch_script(batch), site):
             raise UserError(fault)
-    return planned
-
-
-def _excluded(shape: JobShape, run_root: Path) -> tuple[str, ...]:
-    """The suspect nodes that a job can do without, those with the most failures first."""
-    found = suspects(run_root)
-    if not found:
-        return ()
-    partition = [f"--partition={shape.partition}"] if shape.partition else []
-    nodes = set(ask(["sinfo", "--noheader", "--Node", "--format", "%N", *partition]).split())
-    worst = sorted(found.keys() & nodes, key=lambda node: (-found[node], node))
-    return tuple(sorted(worst[: max(0, len(nodes) - shape.nodes)]))
+    return planned, later
 
 
 def send(planned: Sequence[Planned], settings: Settings, renew: Callable[[], None]) -> None:
@@ -95,7 +95,11 @@ def send(planned: Sequence[Planned], settings: Settings, renew: Callable[[], Non
     with tempfile.TemporaryDirectory() as folder:
         for number, array in enumerate(planned):
             write_text(script := Path(folder) / f"{number}.sh", batch_script(array.batch))
-            ask(sbatch_command(script, only_test=True), environ)
+            try:
+                ask(sbatch_command(script, only_test=True), environ)
+            except UserError as error:
+                hint = "submit fewer cells, or again when jobs have ended; " if "SubmitJob" in str(error) else ""
+                raise UserError(f"{error}; {hint}nothing was submitted") from None
     for number, array in enumerate(planned):
         renew()
         try:
@@ -114,6 +118,7 @@ def _send(array: Planned, environ: dict[str, str]) -> None:
         prepare.write(run)
         if entry.retry:
             record_retry(run.paths, entry.retry)
+        run.paths.cancelled.unlink(missing_ok=True)
         write_submission(run.paths, array.submission)
         write_job(run.paths, _job(array, index, None))
         write_state(run.paths, State.QUEUED, attempt=state.attempt)
@@ -134,4 +139,5 @@ def _job(array: Planned, index: int, number: str | None) -> Job:
         id=f"{number}_{index}" if number else None,
         output=str(array.batch.logs / f"{number}_{index}.out") if number else "",
         code=str(array.batch.code),
+        cluster=array.cluster,
     )

@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
@@ -27,12 +26,14 @@ def bring_data(attempt: Attempt, ranks: "Ranks", stop: Callable[[], bool], watch
     """Let the attempt read its node's copy of the data set, where the cluster file names a place for one."""
     if not (home := os.environ.get(VARIABLE)):
         return
+    watch.phase("staging", 0)
     silent = ranks.local_rank > 0
     say = attempt.at if ranks.main else (lambda text: None if silent else tell(f"{node_name()}: {text}\n"))
-    spec, remark = local_spec(attempt.spec, home, say=say, beat=lambda: watch.phase("start", 0), stop=stop)
+    spec, remark = local_spec(attempt.spec, home, say=say, beat=lambda: watch.phase("staging", 0), stop=stop)
     watch.phase("waiting", 0)  # a copy on another node may take long
     remarks = ranks.gather(remark and f"{node_name()}: {remark}")
     watch.phase("start", 0)
+    watch.times.rename("waiting", "staging")
     attempt.spec, attempt.remark = spec, "; ".join(dict.fromkeys(text for text in remarks if text))
     if ranks.main:
         tell(f"{attempt.remark or f'data set read from {spec.val.images}'}\n")
@@ -46,7 +47,6 @@ def local_spec(
     The identity stays: it is made of the annotations' digests, and not of paths. say: how the copy stands; beat: called
     while this process copies or waits. stop: whether to give up, and to go on with the shared disk.
     """
-    from harness.data.coco import CocoSplit
     from harness.data.staging import Stopped, home_of, stage
 
     said = 0.0
@@ -59,8 +59,7 @@ def local_spec(
             say(str(progress))
 
     def local(split: SplitSpec) -> SplitSpec:
-        shared = CocoSplit(images=Path(split.images), annotations=Path(split.annotations))
-        copy = stage(shared, split.digest, home_of(home), tick=tick, stop=stop)
+        copy = stage(split.split, split.digest, home_of(home), tick=tick, stop=stop)
         return replace(split, images=str(copy.images), annotations=str(copy.annotations))
 
     try:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.imported import minus_published
-from harness.launching import prepare, supervisor
+from harness.launching import local_queue, prepare, supervisor
 from harness.launching.choose import found_run
 from harness.launching.gpu_hours import gpu_hours
-from harness.launching.output import output_file
+from harness.launching.output import output_of
 from harness.launching.prepare import PreparedRun
 from harness.launching.progress import Progress, Work, progress_of, read_attempts
 from harness.launching.restarts import fruitless
@@ -93,7 +93,7 @@ def status_rows(experiment: Experiment, settings: Settings) -> list[RunStatus]:
             rows[paths.folder] = _broken(paths.folder, error)
     accounting = Accounting(job for run in known.values() for job in run.jobs)
     found = standings([run.paths for run in known.values()], patient=True, accounting=accounting)
-    supervised = supervisor.lives(supervisor.Home(settings.run_root))
+    supervised = supervisor.lives(local_queue.Home(settings.run_root))
     for run, standing in zip(known.values(), found, strict=True):
         try:
             rows[run.paths.folder] = _row(run, standing, accounting, supervised=supervised)
@@ -136,7 +136,7 @@ def _read(paths: RunPaths) -> _Known:
 
 def _row(run: _Known, standing: Standing, accounting: Accounting, *, supervised: bool) -> RunStatus:
     state, spec, paths = standing.state, run.spec, run.paths
-    progress = progress_of(paths, run.attempts, state.state)
+    progress = progress_of(paths, run.attempts, state.state, starting=state.progress == STARTING)
     last = run.attempts[-1] if run.attempts else None
     hours = gpu_hours(run.attempts, run.jobs, accounting, f"{spec.experiment}-")
     epochs = spec.executed.epochs
@@ -151,8 +151,8 @@ def _row(run: _Known, standing: Standing, accounting: Accounting, *, supervised:
         kind=state.kind or "",
         reason=_joined(state.reason, _wait(standing), *troubles),
         text=_joined(state.reason or state.progress, standing.text, *troubles),
-        fault=_fault(standing),
-        epoch=epochs if state.state == State.FINISHED else progress.epoch(epochs),
+        fault=standing.fault,
+        epoch=progress.epoch(epochs) or (epochs if state.state == State.FINISHED else 0),
         epochs=epochs,
         step=progress.step,
         steps=progress.steps,
@@ -168,8 +168,13 @@ def _row(run: _Known, standing: Standing, accounting: Accounting, *, supervised:
         node=_node(standing, last),
         heard=max(state.updated, progress.heard) or None,
         folder=str(paths.folder),
-        output=str(output_file(paths, state.attempt) or paths.folder),
+        output=str(_output(run, state.attempt) or paths.folder),
     )
+
+
+def _output(run: _Known, attempt: int) -> Path | None:
+    own = next((work.job for work in run.attempts if work.number == attempt), None)
+    return output_of(run.paths, attempt, run.job, own or (run.job.id if run.job else None))
 
 
 def _broken(folder: Path, error: UserError) -> RunStatus:
@@ -188,15 +193,10 @@ def _joined(*texts: str) -> str:
 
 
 def _wait(standing: Standing) -> str:
-    """Why its job waits."""
-    job = standing.job if standing.state.state == State.QUEUED else None
-    return standing.text.removeprefix(f"job {job.id} ") if job else ""
-
-
-def _fault(standing: Standing) -> str:
-    """Why the cluster does not tell of its job."""
-    silent = not standing.queued and standing.state.state != State.FINISHED
-    return standing.text.partition(": ")[2] if silent else ""
+    """Why its job waits, or is not in the queue."""
+    if standing.job is None:
+        return standing.text if standing.queued and not standing.fault else ""
+    return standing.text.removeprefix(f"job {standing.job.id} ") if standing.state.state == State.QUEUED else ""
 
 
 def _node(standing: Standing, last: Work | None) -> str:
@@ -220,7 +220,7 @@ def _troubles(run: _Known, standing: Standing, progress: Progress, *, supervised
         yield from (f"slow: {text}" for text in (note.slow if note else ()))
         if note and (silence := time.time() - note.written) > SILENCE:
             yield f"no sign of life from {note.host} for {silence:.0f} s"
-    if _fault(standing):
+    if standing.fault:
         heard = max(standing.state.updated, progress.heard)
         yield f"SLURM does not answer; {duration(time.time() - heard)} ago it was so"
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from functools import cache
 
 from harness.errors import UserError
-from harness.launching import prepare, slurm_submit, supervisor
+from harness.launching import local_queue, prepare, slurm_submit, supervisor
 from harness.launching.cluster import Cluster, load_cluster
 from harness.launching.frozen_code import (
     Submission,
@@ -18,13 +18,13 @@ from harness.launching.frozen_code import (
     read_submission,
     require_sound,
 )
+from harness.launching.local_queue import Home
 from harness.launching.prepare import PreparedRun
 from harness.launching.remedies import Wanted, plan_retry
 from harness.launching.retries import Retry, failure_of, record_retry, refusal
-from harness.launching.slurm_jobs import standings, withdraw
+from harness.launching.slurm_jobs import Standing, standings, withdraw
 from harness.launching.slurm_script import batch_script, sbatch_command
 from harness.launching.slurm_site import Site, look
-from harness.launching.supervisor import Home
 from harness.leases import holding
 from harness.matrix import Experiment
 from harness.runs import RunState, State, unreadable
@@ -49,6 +49,7 @@ class Action(StrEnum):
     RESUME = "resume"
     RETRY = "retry"
     MOVE = "move to the present code"
+    LATER = "leave for the next submit"
     LEAVE = "leave alone"
     SKIP = "skip"
 
@@ -88,11 +89,11 @@ def decide(
     is tried again. cluster: where to; None for this machine.
     Raises UserError where a run has a job of a cluster that does not answer.
     """
-    local = supervisor.queued_folders(Home(settings.run_root))
+    local = local_queue.queued_folders(Home(settings.run_root))
     found = standings([run.paths for run in runs])
     present = present_code()
     decisions = [
-        _decide(run, standing.state, standing.queued or str(run.paths.folder.resolve()) in local, present)
+        _decide(run, standing, standing.queued or str(run.paths.folder.resolve()) in local, present)
         for run, standing in zip(runs, found, strict=True)
     ]
     if retry:
@@ -103,12 +104,12 @@ def decide(
     return [_recoded(decision, present) for decision in decisions] if recode else decisions
 
 
-def _decide(run: PreparedRun, state: RunState, queued: bool, present: str) -> Decision:
-    action, text = Action.RESUME, ""
+def _decide(run: PreparedRun, standing: Standing, queued: bool, present: str) -> Decision:
+    state, action, text = standing.state, Action.RESUME, ""
     if state.state == State.FINISHED:
         action = Action.SKIP
     elif state.state == State.RUNNING or queued:
-        action = Action.LEAVE
+        action, text = Action.LEAVE, "" if standing.job else standing.text
     elif state.state == State.FAILED:
         kind = failure_of(run.paths, state)
         action, text = Action.RESUME if kind.from_outside else Action.LEAVE, f"{kind}: {state.reason}"
@@ -172,24 +173,38 @@ def submit(
         approve(decisions)
         lease.renew()
         matrix = _store(decisions, experiment, settings)
-        wanted = _wanted(decisions, matrix)
-        planned = slurm_submit.plan_arrays(wanted, cluster, settings) if cluster else []
+        decisions, planned = _placed(decisions, matrix, cluster, settings)
         if (kept := _keep_what_started(decisions, home)) != decisions:
-            decisions, wanted = kept, _wanted(kept, matrix)
-            planned = slurm_submit.plan_arrays(wanted, cluster, settings) if cluster else []
+            decisions, planned = _placed(kept, matrix, cluster, settings)
         if cluster is None:
-            _enqueue(wanted, home, settings)
+            _enqueue(_wanted(decisions, matrix), home, settings)
         else:
             slurm_submit.send(planned, settings, lease.renew)
-    if supervisor.queued_folders(home):
+    if local_queue.queued_folders(home):
         _start_supervisor(settings)
     return decisions
+
+
+def _placed(
+    decisions: list[Decision], matrix: str, cluster: Cluster | None, settings: Settings
+) -> tuple[list[Decision], list[slurm_submit.Planned]]:
+    """The decisions with those put off for which the cluster has no place now, and the arrays of the others."""
+    if cluster is None:
+        return decisions, []
+    planned, later = slurm_submit.plan_arrays(_wanted(decisions, matrix), cluster, settings)
+    put_off = [
+        replace(entry, action=Action.LATER, code=_kept(entry), text=later[entry.run.paths])
+        if entry.run.paths in later
+        else entry
+        for entry in decisions
+    ]
+    return put_off, planned
 
 
 def _keep_what_started(decisions: list[Decision], home: Home) -> list[Decision]:
     """Withdraw the jobs of what is to be moved to another code; what has started meanwhile is left alone."""
     moving = [decision.run.paths for decision in decisions if decision.action == Action.MOVE]
-    gone = {paths for paths in moving if supervisor.withdraw(home, paths)} | withdraw(moving)
+    gone = {paths for paths in moving if local_queue.withdraw(home, paths)} | withdraw(moving)
     return [
         replace(decision, action=Action.LEAVE, code=_kept(decision))
         if decision.action == Action.MOVE and decision.run.paths not in gone
@@ -216,8 +231,10 @@ def _store(decisions: list[Decision], experiment: Experiment, settings: Settings
     return keep_matrix(settings.run_root, experiment.path)
 
 
-def scripts(experiment: Experiment, settings: Settings, *, recode: bool = False, retry: bool = False) -> str:
-    """The scripts that a submit to the cluster of the settings would write and the commands that it would run.
+def dry_run(
+    experiment: Experiment, settings: Settings, *, recode: bool = False, retry: bool = False
+) -> tuple[list[Decision], str]:
+    """What a submit to the cluster of the settings would do: its scripts and commands, "" where nothing is to start.
 
     Raises UserError like submit, and for this machine, where there are none.
     """
@@ -227,9 +244,10 @@ def scripts(experiment: Experiment, settings: Settings, *, recode: bool = False,
         )
     cluster = load_cluster(settings.cluster)
     runs = prepare.prepare(experiment, settings)
-    wanted = _wanted(decide(runs, settings, recode=recode, retry=retry, cluster=cluster), "")
-    planned = slurm_submit.plan_arrays(wanted, cluster, settings)
-    return "\n".join(f"# {shlex.join(sbatch_command(array.script))}\n{batch_script(array.batch)}" for array in planned)
+    decisions = decide(runs, settings, recode=recode, retry=retry, cluster=cluster)
+    decisions, planned = _placed(decisions, "", cluster, settings)
+    texts = (f"# {shlex.join(sbatch_command(array.script))}\n{batch_script(array.batch)}" for array in planned)
+    return decisions, "\n".join(texts)
 
 
 def _wanted(decisions: list[Decision], matrix: str) -> list[Wanted]:
@@ -244,7 +262,7 @@ def _enqueue(wanted: list[Wanted], home: Home, settings: Settings) -> None:
         if entry.retry:
             record_retry(run.paths, entry.retry)
         gpus = local_gpus(int(run.spec.resources["gpus_per_node"]), settings.local_jobs)
-        supervisor.enqueue(home, run.paths, entry.submission, minutes=int(run.spec.resources["minutes"]), gpus=gpus)
+        local_queue.enqueue(home, run.paths, entry.submission, minutes=int(run.spec.resources["minutes"]), gpus=gpus)
 
 
 def _start_supervisor(settings: Settings) -> None:
@@ -289,11 +307,11 @@ def wait(
         going = [(run, state) for run, state in zip(runs, states, strict=True) if not state.state.ended]
         here = [state for run, state in going if not run.paths.job.exists()]  # the others are a cluster's
         if any(state.state == State.QUEUED for state in here):
-            _replace_supervisor(settings, replacements)
+            replace_supervisor(settings, replacements)
         time.sleep(1.0 if here else QUEUE_SECONDS)
 
 
-def _replace_supervisor(settings: Settings, replacements: list[float]) -> None:
+def replace_supervisor(settings: Settings, replacements: list[float]) -> None:
     """Start a supervisor where none lives, giving each REPLACEMENT_SECONDS to come up."""
     home, now = Home(settings.run_root), time.monotonic()
     if supervisor.lives(home) or (replacements and now - replacements[-1] < REPLACEMENT_SECONDS):

@@ -5,29 +5,21 @@ supervisor starts at most `jobs` runs at a time, in the order they were queued, 
 All it knows is on disk: killed, it goes on when it is started again, and counts runs that still live.
 """
 
-import json
 import os
 import shlex
-import socket
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.errors import UserError
 from harness.failures import Failure
 from harness.files import read_json, write_json
 from harness.launching import restarts
-from harness.launching.frozen_code import (
-    Submission,
-    code_folder,
-    python_path,
-    read_submission,
-    require_sound,
-    write_submission,
-)
-from harness.leases import Lease, LeaseLost, acquire, is_held
+from harness.launching.frozen_code import code_folder, python_path, read_submission, require_sound
+from harness.launching.local_queue import Home, Job, gpu_file, queued_job, waiting
+from harness.leases import SECONDS, Lease, LeaseLost, acquire, is_held, is_held_elsewhere
+from harness.processes import is_here
 from harness.runs import (
     STARTING,
     RunPaths,
@@ -41,72 +33,6 @@ from harness.runs import (
 )
 
 POLL_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Home:
-    """The supervisor's files in a run root."""
-
-    run_root: Path
-
-    @property
-    def folder(self) -> Path:
-        """Hidden beside the experiments."""
-        return self.run_root / ".supervisor"
-
-    @property
-    def lease(self) -> Path:
-        """Who is the supervisor."""
-        return self.folder / "lease"
-
-    @property
-    def log(self) -> Path:
-        """What it said."""
-        return self.folder / "log.txt"
-
-    @property
-    def queue(self) -> Path:
-        """An entry a queued run; the names sort in the order of queueing."""
-        return self.folder / "queue"
-
-    @property
-    def enqueueing(self) -> Path:
-        """The lease of whoever decides what to queue."""
-        return self.folder / "enqueueing"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A queued run."""
-
-    folder: str  # of the run
-    minutes: int  # its time limit
-    gpus: int  # a process each; 0: one process on the CPU
-    attempts: int  # the run had when it was queued
-
-
-def enqueue(home: Home, paths: RunPaths, submission: Submission, *, minutes: int, gpus: int) -> None:
-    """Queue a run, whatever job it had."""
-    paths.job.unlink(missing_ok=True)
-    write_submission(paths, submission)
-    write_state(paths, State.QUEUED, attempt=read_state(paths).attempt)
-    name = f"{time.time_ns():020d}-{paths.folder.name[-40:]}.json"
-    job = Job(folder=str(paths.folder.resolve()), minutes=minutes, gpus=gpus, attempts=last_attempt(paths))
-    write_json(home.queue / name, asdict(job))
-
-
-def queued_folders(home: Home) -> set[str]:
-    """The folders of the runs that wait in the queue."""
-    return {job.folder for job in map(_job, _waiting(home)) if job}
-
-
-def withdraw(home: Home, paths: RunPaths) -> bool:
-    """Take a run out of the queue; whether it was there."""
-    folder = str(paths.folder.resolve())
-    entries = [entry for entry in _waiting(home) if (job := _job(entry)) and job.folder == folder]
-    for entry in entries:
-        entry.unlink(missing_ok=True)
-    return bool(entries)
 
 
 def lives(home: Home) -> bool:
@@ -138,39 +64,37 @@ def supervise(home: Home, *, jobs: int, tracking_uri: str) -> None:
     A run that is queued while this one leaves is not lost: the queue is looked at once more after the lease is given
     back, and whoever queued it starts a supervisor after queueing.
     """
-    while (lease := acquire(home.lease)) is not None:
+    while (lease := _lease(home)) is not None:
         try:
             _work_through(home, lease, jobs=jobs, tracking_uri=tracking_uri)
         except LeaseLost:
             return
         finally:
             lease.release()
-        if not _waiting(home):
+        if not waiting(home):
             return
+
+
+def _lease(home: Home) -> Lease | None:
+    """To be the supervisor; None where another one lives. Of one elsewhere only its lease tells, which may expire."""
+    until = time.monotonic() + SECONDS + POLL_SECONDS
+    while (lease := acquire(home.lease)) is None and is_held_elsewhere(home.lease) and time.monotonic() < until:
+        time.sleep(POLL_SECONDS)
+    return lease
 
 
 def _work_through(home: Home, lease: Lease, *, jobs: int, tracking_uri: str) -> None:
     while True:
         lease.renew()
         working = _at_work(home)
-        waiting = _waiting(home)
-        if not waiting and not working:
+        entries = waiting(home)
+        if not entries and not working:
             return
-        for entry in waiting[: max(0, jobs - len(working))]:
+        busy = {str(paths.folder.resolve()) for paths in working}
+        free = [entry for entry in entries if (job := queued_job(entry)) and job.folder not in busy]
+        for entry in free[: max(0, jobs - len(working))]:
             _take(entry, home, tracking_uri)
         time.sleep(POLL_SECONDS)
-
-
-def _waiting(home: Home) -> list[Path]:
-    return sorted(home.queue.glob("*.json"))
-
-
-def _job(entry: Path) -> Job | None:
-    """The queued run, or None where the entry has just been taken."""
-    try:
-        return Job(**json.loads(entry.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
 
 
 def _at_work(home: Home) -> list[RunPaths]:
@@ -182,7 +106,7 @@ def _at_work(home: Home) -> list[RunPaths]:
             found = settle(paths)
         except UserError:  # of another run, perhaps: status tells
             continue
-        if found.host == socket.gethostname() and found.state == State.RUNNING:
+        if found.state == State.RUNNING and is_here(found):
             working.append(paths)
     return working
 
@@ -190,9 +114,10 @@ def _at_work(home: Home) -> list[RunPaths]:
 def _take(entry: Path, home: Home, tracking_uri: str) -> None:
     """Start a queued run. One that cannot be started has failed; the others go on.
 
-    One whose start has been tried before, by a supervisor that did not live to say so, is subject to restarts.py.
+    One that was started before, by a supervisor that did not live to say so, or until its time was over, is subject to
+    restarts.py.
     """
-    asked = _job(entry)
+    asked = queued_job(entry)
     if asked is None:
         return
     paths = RunPaths(Path(asked.folder))
@@ -209,33 +134,33 @@ def _take(entry: Path, home: Home, tracking_uri: str) -> None:
     entry.unlink(missing_ok=True)
 
 
-def _python(paths: RunPaths) -> str:
+def _python(paths: RunPaths, gpus: list[str]) -> str:
     """The Python for a run, as words of a shell: one that runs the copy of the code that the run works with.
 
+    It sees these GPUs alone; submitit could say so only of numbers.
     Raises UserError where that copy is not sound.
     """
     submission, run_root = read_submission(paths), paths.folder.parent.parent
     assert submission is not None
     require_sound(run_root, [submission.code])
     path = python_path(code_folder(run_root, submission.code))
-    return shlex.join(["env", f"PYTHONPATH={path}", sys.executable, "-P"])
+    environ = {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ",".join(gpus), "SUBMITIT_LOG_LEVEL": "WARNING"}
+    return shlex.join(["env", *(f"{name}={value}" for name, value in environ.items()), sys.executable, "-P"])
 
 
-def _start(asked: Job, paths: RunPaths, gpus: list[int], tracking_uri: str) -> None:
+def _start(asked: Job, paths: RunPaths, gpus: list[str], tracking_uri: str) -> None:
     """Start a run through submitit, and say so in its state before anything else can."""
     import submitit
 
     from harness.launching.job import run_attempt
 
-    python = _python(paths)
+    python = _python(paths, gpus)
     attempt = next_attempt(paths)
-    write_json(_gpu_file(paths, attempt), gpus)
+    write_json(gpu_file(paths, attempt), gpus)
     executor = submitit.LocalExecutor(folder=paths.attempt(attempt) / "submitit", python=python)
     executor.update_parameters(
         timeout_min=asked.minutes,
         tasks_per_node=max(1, len(gpus)),
-        gpus_per_node=len(gpus),
-        visible_gpus=gpus,
         stderr_to_stdout=True,
     )
     job = executor.submit(run_attempt, paths.folder, tracking_uri, attempt=attempt)
@@ -243,22 +168,18 @@ def _start(asked: Job, paths: RunPaths, gpus: list[int], tracking_uri: str) -> N
     _say(f"{read_spec(paths).name}: attempt {attempt} is process {job.job_id}")
 
 
-def _free_gpus(home: Home, count: int) -> list[int]:
-    """`count` GPUs of this machine (of CUDA_VISIBLE_DEVICES, where that is set) that no run at work was given.
+def _free_gpus(home: Home, count: int) -> list[str]:
+    """`count` GPUs of this machine that no run at work was given.
 
-    submitit would give every job the first ones.
+    They are named as CUDA_VISIBLE_DEVICES does, where that is set: by numbers, or as GPU-... and MIG-...
     """
-    taken: set[int] = set()
+    taken: set[str] = set()
     for paths in _at_work(home):
-        file = _gpu_file(paths, read_state(paths).attempt)
-        taken.update(read_json(file) if file.exists() else [])
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    known = [int(gpu) for gpu in visible.split(",")] if visible else range(count + len(taken))
+        file = gpu_file(paths, read_state(paths).attempt)
+        taken.update(map(str, read_json(file)) if file.exists() else [])
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace(" ", "")
+    known = visible.split(",") if visible else map(str, range(count + len(taken)))
     return [gpu for gpu in known if gpu not in taken][:count]
-
-
-def _gpu_file(paths: RunPaths, attempt: int) -> Path:
-    return paths.attempt(attempt) / "gpus.json"
 
 
 def _say(text: str) -> None:

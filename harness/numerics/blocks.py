@@ -8,7 +8,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from harness.data.batches import collate
-from harness.data.transforms import Sample
+from harness.data.transforms import Patch, Sample
 from harness.detection import boxes as box_ops
 from harness.detection.inference import suppress_by_class
 from harness.detection.mask_paste import paste_rles
@@ -199,7 +199,7 @@ def _targets(row: Row, size: int) -> Tensor:
         image=np.zeros((height, width, 3), np.uint8),
         boxes=np.zeros((count, 4), np.float32),
         labels=np.zeros(count, np.int64),
-        bitmaps=list(_decoded(case["bitmaps"], height, width).numpy()),
+        bitmaps=[Patch(0, 0, mask) for mask in _decoded(case["bitmaps"], height, width).numpy()],
         polygons=[[part.numpy() for part in parts] for parts in case["polygons"]],
     )
     batch = collate([sample], torch.zeros(1, dtype=torch.long), build_augmentation(row.recipe))

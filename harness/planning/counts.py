@@ -57,6 +57,6 @@ def _groups(split: SplitSpec, min_size: int) -> tuple[int, ...]:
 
 
 def _index(split: SplitSpec) -> "CocoIndex":
-    from harness.data.coco import CocoSplit, load_index
+    from harness.data.coco import load_index
 
-    return load_index(CocoSplit(images=Path(split.images), annotations=Path(split.annotations)))
+    return load_index(split.split)

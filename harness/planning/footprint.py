@@ -29,10 +29,11 @@ def checkpoint_bytes(recipe: Recipe) -> int:
     return FLOAT * (frozen + trained + statistics + SLOTS[recipe.optimizer] * trained)
 
 
-def run_bytes(recipe: Recipe, *, iterations: int, images: int) -> int:
-    """Of a run's folder at its largest; iterations: of the whole training, images: of a test."""
+def run_bytes(recipe: Recipe, *, iterations: int, images: int, trained: bool = True) -> int:
+    """Of a run's folder at its largest. iterations: of the whole training; images: of a test; trained: there."""
     log = 2 * ROW_BYTES * (iterations // ROW_EACH + 2 * recipe.epochs)
-    return KEPT * checkpoint_bytes(recipe) + images * recipe.test_detections * DETECTION_BYTES + log + PICTURES
+    checkpoints = KEPT * checkpoint_bytes(recipe) if trained else 0
+    return checkpoints + images * recipe.test_detections * DETECTION_BYTES + log + PICTURES
 
 
 @cache

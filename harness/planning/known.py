@@ -1,16 +1,22 @@
-"""What runs of the same cost have measured: finished ones of the experiment, its pilots, those of other experiments."""
+"""What runs of the same cost have measured: finished ones of the experiment, its pilots, those of other experiments.
+
+Where there is none, runs of the same work on another number of GPUs tell.
+"""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 
 from harness.errors import UserError
 from harness.launching.cluster import Cluster
 from harness.launching.prepare import PreparedRun
 from harness.matrix_file import Resources
-from harness.planning.cost import Cost, cost_of, processes, shape_of
+from harness.planning.cost import Cost, cost_of, gpus, processes, shape_of
 from harness.planning.measured import Measured, measure
+from harness.planning.scaling import Efficiency, efficiency, scaled
 from harness.runs import Origin, RunPaths, RunSpec, experiment_runs, read_spec
 from harness.settings import Settings
 
@@ -32,17 +38,44 @@ class Known:
     def find(self, cost: Cost) -> tuple[Measured | None, str]:
         """What a run of this cost measured, and which one; (None, "") where there is none."""
         if cost not in self._found:
-            self._found[cost] = self._find(cost)
+            exact = self._exact(cost)
+            self._found[cost] = exact if exact[0] else self._scaled(cost)
         return self._found[cost]
 
-    def _find(self, cost: Cost) -> tuple[Measured | None, str]:
+    def _exact(self, cost: Cost) -> tuple[Measured | None, str]:
         for place in self._places():
             for paths, spec in place.get(cost, ()):
                 found = measure(paths)
                 if found is not None and found.processes == processes(cost.shape):
-                    kind = "measured by pilot" if spec.origin == Origin.PILOT else "measured"
-                    return found, f"{kind}: {spec.experiment}/{spec.name}, on {found.hardware}"
+                    return found, f"{_kind(spec)}: {_named(spec)}, on {found.hardware}"
         return None, ""
+
+    def _scaled(self, cost: Cost) -> tuple[Measured | None, str]:
+        """By a run of the same work on another number of GPUs: of those measured, the nearest number."""
+        wanted, (keeps, alike) = gpus(cost.shape), self._by_work
+        found = alike.get(cost.work, ())
+        if not wanted or not found:
+            return None, ""
+        run, spec = min(found, key=lambda pair: abs(pair[0].processes - wanted))
+        share = f"{keeps.of(run.processes, wanted):.0%} of the ideal, {'measured' if keeps.measured else 'assumed'}"
+        source = f"{_kind(spec)}: {_named(spec)}, on {run.hardware}, scaled to {wanted} GPUs ({share})"
+        return replace(run, rates=scaled(run.rates, run.processes, wanted, keeps)), source
+
+    @cached_property
+    def _by_work(self) -> tuple[Efficiency, dict[tuple[object, ...], list[tuple[Measured, RunSpec]]]]:
+        """What is kept of the ideal speed, and the newest run of each work on each number of GPUs."""
+        newest: dict[tuple[object, ...], dict[int, tuple[Measured, RunSpec]]] = {}
+        for place in self._places():
+            for cost, runs in place.items():
+                for paths, spec in runs:
+                    if gpus(cost.shape) and (found := measure(paths)) and found.device == "cuda":
+                        newest.setdefault(cost.work, {}).setdefault(found.processes, (found, spec))
+        pairs = [
+            (few, own[few][0].rates.iteration_s, many, own[many][0].rates.iteration_s)
+            for own in newest.values()
+            for few, many in combinations(sorted(own), 2)
+        ]
+        return efficiency(pairs), {work: list(own.values()) for work, own in newest.items()}
 
     def _places(self) -> Iterator[Runs]:
         """Each read when those before it have told nothing."""
@@ -74,6 +107,14 @@ class Known:
         resources = Resources(**spec.resources)
         shape = shape_of(spec.cell, resources, self.cluster, self.settings)
         return cost_of(spec.executed, spec.precision, shape, resources.workers)
+
+
+def _kind(spec: RunSpec) -> str:
+    return "measured by pilot" if spec.origin == Origin.PILOT else "measured"
+
+
+def _named(spec: RunSpec) -> str:
+    return f"{spec.experiment}/{spec.name}"
 
 
 def _finished(runs: Iterable[RunPaths]) -> Iterator[tuple[RunPaths, RunSpec]]:

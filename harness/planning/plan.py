@@ -1,29 +1,34 @@
 """What a submit would do and why, run by run, and what that takes: GPU-hours, time, room on the disk."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from harness.errors import UserError
 from harness.files import read_json
 from harness.launching import prepare
 from harness.launching.cluster import JobShape
+from harness.launching.cluster_check import share_fault
 from harness.launching.prepare import PreparedRun
 from harness.launching.submit import STARTING, Action, Decision, decide
 from harness.matrix import Experiment, PlannedCell
 from harness.planning import assumed
 from harness.planning.cost import Cost, cost_of, find_cluster, gpus, processes, shape_of
 from harness.planning.counts import KNOWN, Images, count_images
+from harness.planning.disk import Room, room
 from harness.planning.estimate import Estimate, Work, assumed_rates, estimate, work_left
+from harness.planning.footprint import checkpoint_bytes
 from harness.planning.known import Known
 from harness.planning.measured import Measured, measure
+from harness.planning.scaling import makespan
 from harness.recipe import Recipe
 from harness.runs import Origin, RunPaths, State
 from harness.settings import Settings
+from harness.wording import hours, size
 
+NODE_GPUS = 8
+"""Of the nodes that `make_plan` may be asked for."""
 MISSING = "cannot start"
-"""Instead of an action, where data or weights are missing."""
+"""Instead of an action, where data or weights are missing, or a job asks for too many processes."""
 UNKNOWN = "not known: harness submit --pilot measures it"
 
 
@@ -38,6 +43,8 @@ class RunPlan:
     why: str
     gpus: int
     estimate: Estimate
+    cost: Cost  # what else takes the same
+    checkpoint: int  # bytes of one; 0 where it leaves none
 
     @property
     def starting(self) -> bool:
@@ -51,8 +58,10 @@ class Plan:
 
     runs: tuple[RunPlan, ...]
     missing: tuple[str, ...]  # what the runs need and do not find, a line each
-    free: int  # bytes on the disk of the run root
+    faults: tuple[str, ...]  # of the cluster file, a line each
+    room: Room  # for the run root
     at_once: int | None  # runs, at most; None: as many as the cluster has room for
+    nodes: int | None = None  # of NODE_GPUS that all runs share, if that is asked for
 
     @property
     def starting(self) -> tuple[RunPlan, ...]:
@@ -71,9 +80,18 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """From the first start to the last end, if nothing waits for the cluster."""
-        times = [run.estimate.seconds or 0.0 for run in self.starting]
-        return max(max(times, default=0.0), sum(times) / self.at_once if self.at_once else 0.0)
+        """From the first start to the last end, in the order of the matrix, if nothing else takes up the cluster."""
+        times = [(run.gpus, run.estimate.seconds or 0.0) for run in self.starting]
+        if self.nodes is not None:
+            return makespan([(max(1, gpus), time) for gpus, time in times], self.nodes * NODE_GPUS)
+        return makespan([(1, time) for _, time in times], self.at_once or max(1, len(times)))
+
+    @property
+    def overhead(self) -> float | None:
+        """The share of their time in which runs do no training step, of those whose times were measured."""
+        told = [run.estimate for run in self.starting if run.estimate.seconds and run.estimate.steps_s is not None]
+        steps, seconds = sum(own.steps_s or 0.0 for own in told), sum(own.seconds or 0.0 for own in told)
+        return 1 - steps / seconds if told else None
 
     @property
     def size(self) -> int:
@@ -81,14 +99,15 @@ class Plan:
         return sum(run.estimate.bytes or 0 for run in self.starting)
 
 
-def make_plan(experiment: Experiment, settings: Settings) -> Plan:
+def make_plan(experiment: Experiment, settings: Settings, *, nodes: int | None = None) -> Plan:
     """The plan of a submit to the cluster of the settings. Nothing is written but what is remembered of data sets.
 
+    nodes: how long it takes on so many of NODE_GPUS; None: on as many as the cluster's settings let run at once.
     Without data or weights the runs that need them cannot start, and are planned by what is known of their data set.
     Raises UserError where the cluster is not known, or has jobs of these runs and does not answer.
     """
     runs, missing = _prepared(experiment, settings)
-    return plan_of(experiment, settings, decide(runs, settings), missing)
+    return replace(plan_of(experiment, settings, decide(runs, settings), missing), nodes=nodes)
 
 
 def plan_of(
@@ -97,20 +116,19 @@ def plan_of(
     """The plan of decisions that are made; see make_plan."""
     planner = _Planner(experiment, settings, decisions)
     cluster = planner.cluster
+    runs = tuple(planner.plan(*run) for run in planner.runs())
     return Plan(
-        runs=tuple(planner.plan(*run) for run in planner.runs()),
+        runs=runs,
         missing=tuple(missing),
-        free=free_bytes(settings.run_root),
+        faults=tuple(planner.faults),
+        room=room(settings.run_root),
         at_once=settings.local_jobs if cluster is None else cluster.array_parallelism,
     )
 
 
-def unmeasured(experiment: Experiment, settings: Settings, decisions: Iterable[Decision]) -> int:
-    """How many kinds of cells a submit starts of which nothing has measured what they take."""
-    planner = _Planner(experiment, settings, decisions)
-    starting = [(cell, decision) for cell, _, decision in planner.runs() if decision and decision.action in STARTING]
-    unknown = [(cell, decision) for cell, decision in starting if planner.measured(cell, decision)[0] is None]
-    return len({cell.cost(_precision(cell, decision)) for cell, decision in unknown})
+def unmeasured(plan: Plan) -> int:
+    """How many kinds of cells a submit starts of which no run has measured what they take."""
+    return len({run.cost for run in plan.starting if run.estimate.measured is None})
 
 
 def require_budget(plan: Plan, gpu_hours: float) -> None:
@@ -123,17 +141,31 @@ def require_budget(plan: Plan, gpu_hours: float) -> None:
         )
     if plan.gpu_hours > gpu_hours:
         raise UserError(
-            f"{len(plan.starting)} runs take {plan.gpu_hours:.1f} GPU-hours, the budget is {gpu_hours:g}: "
+            f"{len(plan.starting)} runs take {hours(plan.gpu_hours)} GPU-hours, the budget is {gpu_hours:g}: "
             "take fewer cells or seeds, or raise it; nothing was started"
         )
 
 
-def free_bytes(folder: Path) -> int:
-    """Free for this user on the disk of a folder, which need not be there yet."""
-    while not folder.exists():
-        folder = folder.parent
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
+def require_room(plan: Plan) -> None:
+    """Raise UserError where there is no room for a single checkpoint of one of the runs that a submit starts."""
+    largest = max(plan.starting, key=lambda run: run.checkpoint, default=None)
+    if largest is not None and largest.checkpoint > plan.room.free:
+        raise UserError(
+            f"{largest.name}: a checkpoint of it takes {size(largest.checkpoint)}, and {plan.room.limit} has "
+            f"{size(plan.room.free)} left: make room (harness clean lists what nothing needs), or set run_root to "
+            "another disk; nothing was started"
+        )
+
+
+def crowded(plan: Plan) -> str:
+    """Why the runs that a submit starts may fill the disk; "" where all of them fit."""
+    if plan.size <= plan.room.free:
+        return ""
+    return (
+        f"the runs to start ({len(plan.starting)}) may take {size(plan.size)}, and {plan.room.limit} has "
+        f"{size(plan.room.free)} left: make room before they fill it (harness clean lists what nothing needs); a run "
+        "that finds no room stops, and goes on from its last checkpoint"
+    )
 
 
 def _prepared(experiment: Experiment, settings: Settings) -> tuple[list[PreparedRun], list[str]]:
@@ -174,6 +206,8 @@ class _Planner:
         finished = [d.run for d in self.decisions.values() if d.action == Action.SKIP]
         self.known = Known(experiment.name, settings, self.cluster, finished)
         self.counted: dict[tuple[str, ...], Images | None] = {}
+        self.faults: dict[str, None] = {}  # of the cluster file, a line each
+        self.trained = experiment.origin != Origin.PUBLISHED
 
     def runs(self) -> Iterator[tuple[_Cell, int, Decision | None]]:
         """Every cell with each seed, and the decision on it where nothing is missing."""
@@ -185,15 +219,26 @@ class _Planner:
 
     def plan(self, cell: _Cell, seed: int, decision: Decision | None) -> RunPlan:
         """What becomes of a run."""
+        fault = self._fault(cell)
         return RunPlan(
             name=cell.name,
             seed=seed,
             state="NEW" if decision is None or decision.action == Action.START else str(decision.state.state),
-            action=str(decision.action) if decision else MISSING,
-            why=_why(decision),
+            action=MISSING if decision is None or (fault and decision.action in STARTING) else str(decision.action),
+            why="more processes than its batch is for" if fault else _why(decision),
             gpus=gpus(cell.shape),
             estimate=self._estimate(cell, decision),
+            cost=cell.cost(_precision(cell, decision)),
+            checkpoint=checkpoint_bytes(cell.recipe) if self.trained else 0,
         )
+
+    def _fault(self, cell: _Cell) -> str:
+        if self.cluster is None or not self.trained:
+            return ""
+        fault = share_fault(self.cluster, cell.planned.cell.name, cell.shape, cell.recipe)
+        if fault:
+            self.faults[fault] = None
+        return fault
 
     def measured(self, cell: _Cell, decision: Decision | None) -> tuple[Measured | None, str]:
         """What tells most of the run, and what that is."""
@@ -212,20 +257,20 @@ class _Planner:
         measured, source = self.measured(cell, decision)
         rates = measured.rates if measured else assumed_rates(cell.recipe, _precision(cell, decision), gpus(cell.shape))
         source = source if measured else assumed.SOURCE if rates else UNKNOWN
-        return estimate(work, cell.recipe, rates, source, shape=cell.shape)
+        return estimate(work, cell.recipe, rates, source, shape=cell.shape, measured=measured)
 
     def _work(self, cell: _Cell, decision: Decision | None) -> Work | None:
         images, shortening = self._images(cell, decision), cell.planned.shortening
         if images is None:
             return None
         epoch, step = _position(decision.run.paths) if decision and decision.action != Action.START else (0, 0)
-        trained = self.experiment.origin != Origin.PUBLISHED
         return work_left(
-            epochs=cell.recipe.epochs if trained else 1,
-            iterations=images.iterations(cell.recipe, shortening) if trained else 0,
+            epochs=cell.recipe.epochs if self.trained else 1,
+            iterations=images.iterations(cell.recipe, shortening) if self.trained else 0,
             images=images.tested(shortening),
             epoch=epoch,
             step=step,
+            trained=self.trained,
         )
 
     def _images(self, cell: _Cell, decision: Decision | None) -> Images | None:

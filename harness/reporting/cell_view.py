@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from harness.intervals import training_interval
 from harness.recipe import Recipe, diff, field_names, to_dict
 from harness.reporting import plots
 from harness.reporting.axis_effects import METRICS, word
@@ -132,13 +133,14 @@ def _neighbour(row: Row, other: Row, axis: str) -> Neighbour:
 
 
 def _differences(row: Row, other: Row) -> list[str]:
-    """Such as "box AP +1.0"; nothing of what is not known of both."""
+    """Such as "box AP +1.0", of several seeds "box AP +1.0 [+0.2, +1.8]"; nothing of what is not known of both."""
     found = []
     for metric, name in METRICS:
         here, there = percentages(row, metric), percentages(other, metric)
         if here and there:
-            difference = round(sum(there) / len(there) - sum(here) / len(here), 1) + 0.0
-            found.append(f"{name} {difference:+.1f}")
+            interval = training_interval(here, there)
+            bounds = f" [{interval.low:+.1f}, {interval.high:+.1f}]" if len(row.runs) > 1 else ""
+            found.append(f"{name} {round(interval.difference, 1) + 0.0:+.1f}{bounds}")
     return found
 
 

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Sequence
 
+from harness.intervals import training_interval
 from harness.matrix import Experiment
 from harness.published import Comparison, PublishedRow, compare, published_rows
 from harness.reporting.marks import marks
@@ -13,9 +14,10 @@ from harness.reporting.measures import (
     Column,
     average_precision,
     devices,
-    mean,
+    interval_notes,
     memory,
     on_device,
+    over_runs,
     percentages,
     speed,
 )
@@ -51,7 +53,7 @@ def _table(title: str, rows: Sequence[Row], found: str) -> ResultTable:
             TableRow(
                 name=row.planned.name,
                 cells=(*(texts[index] for _, texts in columns), _links(theirs)),
-                marks=(*theirs.explanations(), *marks(row)),
+                marks=(*theirs.explanations(), *marks(row), *interval_notes(row)),
             )
             for index, (row, theirs) in enumerate(zip(rows, published, strict=True))
         ),
@@ -66,9 +68,18 @@ def _precisions(rows: Sequence[Row], published: Sequence[PublishedRow], found: s
         columns += [
             (f"{name} published", [f"{one.published:.1f}" for one in both]),
             (f"{name} {found}", [average_precision(row, metric) for row in rows]),
-            (f"{name} difference", [_signed(one.difference) for one in both]),
+            (f"{name} difference", [_apart(row, metric, one) for row, one in zip(rows, both, strict=True)]),
         ]
     return columns
+
+
+def _apart(row: Row, metric: str, found: Comparison) -> str:
+    """The difference; of several seeds with the interval of training the recipe again, there and here."""
+    values = percentages(row, metric)
+    if len(row.runs) == 1 or not values:
+        return _signed(found.difference)
+    interval = training_interval([found.published], values)
+    return f"{_signed(found.difference)} [{_signed(interval.low)}, {_signed(interval.high)}]"
 
 
 def _means(row: Row) -> dict[str, float | None]:
@@ -89,7 +100,8 @@ def _quantity(
     for device in devices(rows):
         measured = [values(row, device) for row in rows]
         if any(measured):
-            columns.append((on_device(f"{name} {found}", device), [mean(one) for one in measured]))
+            shown = [over_runs(one, len(row.runs)) for row, one in zip(rows, measured, strict=True)]
+            columns.append((on_device(f"{name} {found}", device), shown))
             if device != "CPU":
                 texts = [_difference(one, theirs) for one, theirs in zip(measured, published, strict=True)]
                 columns.append((on_device(f"{name} difference", device), texts))

@@ -1,10 +1,11 @@
-"""Learning curves: which rows are shown, their validation AP by epoch, and beside them the imported published ones."""
+"""Learning curves: which rows are shown, their validation AP by epoch, and beside them what was published."""
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from harness.errors import UserError
+from harness.published import published_rows
 from harness.reporting.pareto import label
 from harness.reporting.records import HISTORY, EpochAP
 from harness.reporting.rows import Row
@@ -22,8 +23,14 @@ class Curve:
 
     label: str
     series: int  # rows have one each
+    seed: int | None = None  # None: as published
+    line: int = 0  # one for each of a row's seeds, the same in all rows
     values: dict[str, list[tuple[float, float]]]
-    published: bool = False
+
+    @property
+    def published(self) -> bool:
+        """Whether others have trained it."""
+        return self.seed is None
 
 
 def choose(rows: Sequence[Row], chosen: Sequence[str]) -> list[Row]:
@@ -55,21 +62,39 @@ def check_choice(rows: Sequence[Row], chosen: Sequence[str]) -> None:
 
 
 def curves(rows: Sequence[Row], published: Published) -> list[Curve]:
-    """A curve for each run of the rows that was validated, and of full rows the published one, where there is one."""
+    """A curve for each run of the rows that was validated, and what was published of full rows that have one: the
+
+    imported curve or, where there is none, the table's AP at the last epoch.
+    """
     found = []
     for series, row in enumerate(rows):
         repeats = row.planned.executed.repeats
-        mine = [_curve(label(row), series, run.history, repeats) for _, run in row.runs if run and run.history]
-        theirs = published.get(row.planned.name, ()) if row.planned.full else ()
+        mine = [
+            Curve(label=label(row), series=series, seed=seed, line=line, values=_values(run.history, repeats))
+            for line, (seed, run) in enumerate(row.runs)
+            if run and run.history
+        ]
         found += mine
-        if theirs:
-            name = f"{label(row).removesuffix(' *')}, published"
-            found.append(replace(_curve(name, series, theirs, repeats), published=True))
+        if not row.planned.full:
+            continue
+        name = f"{label(row).removesuffix(' *')}, published"
+        if row.planned.name in published:
+            found.append(Curve(label=name, series=series, values=_values(published[row.planned.name], repeats)))
+        elif mine and (last := _last(row)):
+            found.append(Curve(label=f"{name}, last epoch", series=series, values=_values([last], repeats)))
     return found
 
 
-def _curve(name: str, series: int, history: Sequence[EpochAP], repeats: int) -> Curve:
-    values = {
+def _last(row: Row) -> EpochAP | None:
+    """The published AP of a row, which is of its last epoch."""
+    theirs = published_rows().get(row.planned.name)
+    if theirs is None:
+        return None
+    return EpochAP(epoch=row.planned.executed.epochs, bbox_mAP=theirs.box_ap / 100, segm_mAP=theirs.mask_ap / 100)
+
+
+def _values(history: Sequence[EpochAP], repeats: int) -> dict[str, list[tuple[float, float]]]:
+    return {
         metric: [
             (float(point.epoch * repeats), 100 * value)
             for point in history
@@ -77,4 +102,3 @@ def _curve(name: str, series: int, history: Sequence[EpochAP], repeats: int) -> 
         ]
         for metric in HISTORY
     }
-    return Curve(label=name, series=series, values=values)

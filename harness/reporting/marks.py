@@ -57,12 +57,12 @@ def _by_text(row: Row) -> dict[str, list[int]]:
 
 def _run_marks(record: Record | None) -> Iterable[str]:
     if record is None:
-        yield "no run is recorded yet"
+        yield state_of(record)
         return
     if len(record.codes) > 1:
         yield several_codes(record.codes)
     if not record.finished:
-        yield _state(record)
+        yield state_of(record)
         return
     if record.epoch < record.epochs:
         yield f"partial, not a full result: evaluated after epoch {record.epoch} of {record.epochs}"
@@ -75,7 +75,10 @@ def _run_marks(record: Record | None) -> Iterable[str]:
         yield f"the code had changes that its commit {record.commit[:10]} lacks"
 
 
-def _state(record: Record) -> str:
+def state_of(record: Record | None) -> str:
+    """Where a run stands, in words, and why."""
+    if record is None:
+        return "no run is recorded yet"
     if record.state == "RUNNING":
         return f"running, epoch {record.epoch}/{record.epochs}"
     return record.state.lower() + (f": {record.reason}" if record.reason else "")

@@ -2,9 +2,9 @@
 
 import math
 import re
-import statistics
 from collections.abc import Callable, Iterable, Sequence
 
+from harness.intervals import LEVEL, MEASURED, PRIOR, over_seeds
 from harness.reporting.records import Hardware
 from harness.reporting.rows import Row
 
@@ -12,7 +12,7 @@ ABSENT = "-"
 """What stands for a number that was not measured."""
 PUBLISHED_DEVICE = "V100"
 """On which all published memory and speed was measured: the columns without the name of a device are of it alone."""
-MEMORY, SPEED = "Mem (GB)", "Inf time (fps)"
+MEMORY, SPEED, HOURS = "Mem (GB)", "Inf time (fps)", "GPU-hours"
 
 _NOT_A_NAME = re.compile(r"\b(NVIDIA|Tesla|GeForce|SXM\d*|HBM\w*|\d+ ?GB)\b")
 
@@ -48,30 +48,52 @@ def speed(row: Row, name: str) -> list[float]:
     return [run.fps for run in runs if run.fps is not None]
 
 
+def gpu_hours(row: Row) -> list[float]:
+    """GPU-hours of each run on GPUs."""
+    return [run.gpu_hours for run in row.finished if run.gpu_hours]
+
+
 def percentages(row: Row, metric: str) -> list[float]:
     """The finished runs' values in percent; COCO's -1 (nothing of the kind in the data) is not a value."""
     values = (record.metrics.get(metric, math.nan) for record in row.finished)
     return [100 * value for value in values if value >= 0]
 
 
+ASSUMED = f"fewer than {MEASURED} seeds: the {LEVEL:.0%} interval assumes that AP scatters by {PRIOR} over seeds"
+"""The note of a row whose intervals rest on the prior."""
+
+
+def interval_notes(row: Row) -> list[str]:
+    """What is to be said of the intervals in a row of several seeds."""
+    few = any(0 < len(percentages(row, metric)) < MEASURED for metric in ("bbox_mAP", "segm_mAP"))
+    return [ASSUMED] if few and len(row.runs) > 1 else []
+
+
 def average_precision(row: Row, metric: str) -> str:
-    """A metric in percent; of several seeds the mean, the sample standard deviation and how many they are."""
-    values = percentages(row, metric)
-    if not values:
-        return ABSENT
-    if len(row.runs) == 1:
-        return f"{values[0]:.1f}"
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    missing = f" of {len(row.runs)}" if len(values) < len(row.runs) else ""
-    return f"{statistics.fmean(values):.1f}{spread} (n={len(values)}{missing})"
+    """A metric in percent, as over_runs."""
+    return over_runs(percentages(row, metric), len(row.runs), decimals=1, prior=True)
 
 
-def mean(values: Sequence[float]) -> str:
-    """One decimal as published; below 1, two digits."""
+def over_runs(values: Sequence[float], runs: int, *, decimals: int | None = None, prior: bool = False) -> str:
+    """The values of those of a cell's `runs` that have finished: of one seed "38.3", of several mean, sample standard
+
+    deviation, interval and how many they are: "38.3 ± 0.3 [37.6, 38.9] (n=3 of 4)". decimals: None for one as
+    published, and below 1 for two digits. prior: whether fewer than three seeds have an interval, too.
+    """
     if not values:
         return ABSENT
-    found = statistics.fmean(values)
-    return f"{found:.1f}" if found >= 1 else f"{found:.2g}"
+    found = over_seeds(values, prior=prior)
+    digits = _decimals(found.mean) if decimals is None else decimals
+    if runs == 1:
+        return f"{found.mean:.{digits}f}"
+    spread = "" if found.deviation is None else f" ± {found.deviation:.{digits}f}"
+    bounds = "" if found.bounds is None else " [{}, {}]".format(*(f"{bound:.{digits}f}" for bound in found.bounds))
+    missing = f" of {runs}" if found.count < runs else ""
+    return f"{found.mean:.{digits}f}{spread}{bounds} (n={found.count}{missing})"
+
+
+def _decimals(value: float) -> int:
+    return 1 if value >= 1 or value <= 0 else 1 - math.floor(math.log10(value))
 
 
 Column = tuple[str, list[str]]
@@ -87,8 +109,9 @@ def measured_columns(rows: Sequence[Row]) -> list[Column]:
             found += [(title, texts) for title, texts in others if set(texts) != {ABSENT}]
     for title, metric in (("box AP", "bbox_mAP"), ("mask AP", "segm_mAP")):
         found.append((title, [average_precision(row, metric) for row in rows]))
-    return found
+    hours = [over_runs(gpu_hours(row), len(row.runs)) for row in rows]
+    return [*found, *([(HOURS, hours)] if set(hours) != {ABSENT} else [])]
 
 
 def _column(title: str, values: Callable[[Row, str], list[float]], name: str, rows: Sequence[Row]) -> Column:
-    return on_device(title, name), [mean(values(row, name)) for row in rows]
+    return on_device(title, name), [over_runs(values(row, name), len(row.runs)) for row in rows]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.reporting.marks import run_marks
-from harness.reporting.measures import device
+from harness.reporting.measures import average_precision, device
 from harness.reporting.records import Record
 from harness.reporting.rows import Row
 from harness.reporting.tables import target
@@ -40,13 +40,19 @@ def models(rows: Iterable[Row]) -> tuple[list[Entry], list[tuple[str, str]]]:
     return full, others
 
 
-def model_index(entries: Sequence[Entry], left_out: Iterable[tuple[str, str]], run_root: str | None) -> str:
-    """The text of model-index.yml; what is left out stands in comments. run_root: where the records' paths start."""
+def model_index(
+    entries: Sequence[Entry], left_out: Iterable[tuple[str, str]], run_root: str | None, rows: Iterable[Row] = ()
+) -> str:
+    """The text of model-index.yml; what is left out stands in comments. run_root: where the records' paths start.
+
+    rows: of the entries; a model of several seeds says which it is, and what all of them reach.
+    """
     from ruamel.yaml import YAML
 
+    seeds = {row.planned.name: _over_seeds(row) for row in rows if len(row.runs) > 1}
     plain = {
         "Collections": [_collection([record for _, record in entries])] if entries else [],
-        "Models": [_model(name, record, run_root) for name, record in entries],
+        "Models": [_model(name, record, run_root, seeds.get(record.name)) for name, record in entries],
     }
     yaml = YAML()
     yaml.width = 10_000  # a URL stays on its line
@@ -87,7 +93,11 @@ def _dataset(record: Record) -> str:
     return DATASETS.get(name, name)
 
 
-def _model(name: str, record: Record, run_root: str | None) -> dict[str, Any]:
+def _over_seeds(row: Row) -> dict[str, str]:
+    return {metric: average_precision(row, key) for _, metric, key in TASKS}
+
+
+def _model(name: str, record: Record, run_root: str | None, seeds: dict[str, str] | None) -> dict[str, Any]:
     paths = {role: target(file.path, run_root) for role, file in record.files.items()}
     links = {"Config": paths.get("config"), "Weights": paths.get("checkpoint"), "Training Log": paths.get("log")}
     results = [
@@ -95,7 +105,8 @@ def _model(name: str, record: Record, run_root: str | None) -> dict[str, Any]:
         for task, metric, key in TASKS
         if record.metrics.get(key, -1) >= 0
     ]
-    plain = {"Name": name, "In Collection": COLLECTION, "Metadata": _metadata(record), "Results": results}
+    metadata = _metadata(record) | ({"Seed": record.seed, "Over Seeds": seeds} if seeds else {})
+    plain = {"Name": name, "In Collection": COLLECTION, "Metadata": metadata, "Results": results}
     return plain | {name: path for name, path in links.items() if path}
 
 

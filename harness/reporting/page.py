@@ -74,7 +74,7 @@ def write_report(
     """
     snapshot = Snapshot(
         experiment=experiment.name,
-        matrix=_shown(experiment.path) + (" --published-checkpoints" if _tests(experiment) else ""),
+        matrix=typed_path(experiment.path) + (" --published-checkpoints" if _tests(experiment) else ""),
         run_root=_relative(run_root, output) if run_root else None,
         picture=f"sample{picture.suffix}" if picture else None,
         server=server,
@@ -117,8 +117,8 @@ def left_over(files: Iterable[str], output: Path) -> list[Path]:
     return sorted(found - {output / name for name in files})
 
 
-def _shown(path: Path) -> str:
-    """The matrix file as one types it: relative to the working folder, or its name."""
+def typed_path(path: Path) -> str:
+    """A file as one types it: relative to the working folder, or its name."""
     full, here = path.resolve(), Path.cwd()
     return full.relative_to(here).as_posix() if full.is_relative_to(here) else path.name
 
@@ -159,8 +159,8 @@ def render(experiment: Experiment, snapshot: Snapshot, output: Path) -> dict[str
         PAGE: splice(read_page(output), _page(site, snapshot, others, drawn)),
         RECORDS: to_json(snapshot),
         MANIFEST: manifest_json(manifest(experiment.name, rows, snapshot.run_root)),
-        INDEX: model_index(*models(rows), snapshot.run_root),
-        **sheets(shown),
+        INDEX: model_index(*models(rows), snapshot.run_root, rows),
+        **sheets(shown, rows),
         **figure_files(drawn),
         SITE: index_html(site),
     }

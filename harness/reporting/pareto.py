@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from harness.intervals import over_seeds
 from harness.published import PublishedRow, published_rows
 from harness.reporting.marks import marks
 from harness.reporting.measures import PUBLISHED_DEVICE, percentages
@@ -56,6 +57,7 @@ class Point:
     label: str
     published: bool = False
     marked: bool = False  # no full result
+    bounds: tuple[float, float] | None = None  # of several seeds, the interval of their box AP
 
 
 class Marked(Protocol):
@@ -99,6 +101,7 @@ def points(rows: Iterable[Row], cost: Cost) -> dict[str, list[Point]]:
                     label=label(row),
                     published=all(run.origin == ORIGIN for run in row.finished),
                     marked=bool(marks(row)),
+                    bounds=over_seeds(precision).bounds if len(row.runs) > 1 else None,
                 )
                 found.setdefault(place, []).append(point)
         theirs = _published(row, cost)

@@ -21,7 +21,8 @@ def tradeoff(points: Mapping[str, Sequence[Point]], cost: Cost) -> str:
     for place, found in points.items():
         entries, best = _tradeoff_legend(found, cost), front(found, cost)
         height = max(240.0, svg.LINE * len(entries) - 20)
-        x, y = svg.span([point.cost for point in found]), svg.span([point.precision for point in found])
+        heights = [height for point in found for height in (point.precision, *(point.bounds or ()))]
+        x, y = svg.span([point.cost for point in found]), svg.span(heights)
         panel = svg.Panel(
             left=60, top=top, width=450, height=height, x=(max(0.0, x[0]), x[1]), y=(max(0.0, y[0]), y[1])
         )
@@ -48,6 +49,8 @@ def _tradeoff_legend(found: Sequence[Point], cost: Cost) -> list[tuple[str, str]
     entries.append((svg.rule(-8, 0, 8, 0, "line quiet"), "Pareto front"))
     if any(point.published for point in found):
         entries.append((svg.marker("circle", 0, 0, "hollow quiet"), "hollow: as published, not measured here"))
+    if any(point.bounds for point in found):
+        entries.append((svg.rule(0, -7, 0, 7, "line quiet"), f"{LEVEL:.0%} interval over seeds"))
     if any(point.marked for point in found):
         entries.append((svg.marker("diamond", 0, 0, "full quiet", size=4), STARRED))
     return entries
@@ -65,7 +68,12 @@ def _tip(point: Point) -> str:
 def _points(panel: svg.Panel, found: Sequence[Point], best: Sequence[Point]) -> list[str]:
     """The markers, and numbers beside them where they cover nothing else."""
     places = {point: panel.at(point.cost, point.precision) for point in found}
-    parts = [_symbol(point, *places[point], on_front=point in best) for point in found]
+    parts = [
+        svg.rule(*panel.at(point.cost, point.bounds[0]), *panel.at(point.cost, point.bounds[1]), "line quiet")
+        for point in found
+        if point.bounds
+    ]
+    parts += [_symbol(point, *places[point], on_front=point in best) for point in found]
     taken = list(places.values())
     for point, number in _numbered(found, best).items():
         x, y = places[point]
@@ -81,7 +89,7 @@ def _apart(one: tuple[float, float], other: tuple[float, float]) -> bool:
 
 
 def learning_curves(curves: Sequence[Curve], note: str = "") -> str:
-    """Box and mask AP by epoch: a line for each run, a colour for each row; dashed and hollow, what was published.
+    """Box and mask AP by epoch: a colour for each row, a kind of line for each seed; hollow, what was published.
 
     note: a line under the legend.
     """
@@ -94,11 +102,11 @@ def learning_curves(curves: Sequence[Curve], note: str = "") -> str:
             x=(0, max(last, 1) * 1.03), y=(0, max(*heights, 1.0) * 1.08) if heights else (0, 1),
         )  # fmt: skip
         parts += svg.frame(panel, title=f"{name} (%)", x_label=EPOCHS, y_label="AP (%)", whole=True)
-        parts += [part for curve in curves for part in _curve(panel, curve, curve.values[metric])]
-    named = [curve for index, curve in enumerate(curves) if curve.label not in [c.label for c in curves[:index]]]
-    half = (len(named) + 1) // 2
-    for column, members in enumerate((named[:half], named[half:])):
-        parts += svg.legend(60 + 420 * column, 346, [(_sample(curve), curve.label) for curve in members])
+        parts += [_curve(panel, curve, curve.values[metric]) for curve in curves if curve.values[metric]]
+    entries = _curve_legend(curves)
+    half = (len(entries) + 1) // 2
+    for column, members in enumerate((entries[:half], entries[half:])):
+        parts += svg.legend(60 + 420 * column, 346, members)
     notes = [STARRED] if any(curve.label.endswith("*") for curve in curves) else []
     bottom = 346 + svg.LINE * half
     parts += [
@@ -107,28 +115,48 @@ def learning_curves(curves: Sequence[Curve], note: str = "") -> str:
     return svg.chart(WIDTH, bottom + 15 * (len(notes) + bool(note)), "Validation AP by epoch", parts)
 
 
+def _curve_legend(curves: Sequence[Curve]) -> list[tuple[str, str]]:
+    """A line for each row, and, where there are several, for each seed."""
+    named = {curve.label: curve for curve in reversed(curves)}
+    rows = [(_sample(named[label]), label) for label in dict.fromkeys(curve.label for curve in curves)]
+    seeds = sorted({(curve.line, curve.seed) for curve in curves if curve.seed is not None})
+    lines = [(svg.rule(-10, 0, 10, 0, f"{_line(line)} quiet"), f"seed {seed}") for line, seed in seeds]
+    return [*rows, *(lines if len(lines) > 1 else [])]
+
+
 EPOCHS = "epochs x repeats of the data"
+
+
+LINES = ("line", "line dotted", "line dotdash", "line long")
+"""Of the seeds of a row, in their order."""
+
+
+def _line(number: int) -> str:
+    return LINES[number % len(LINES)]
 
 
 def _look(curve: Curve) -> tuple[str, str, str]:
     """Its shape, and the classes of its markers and of its line."""
     colour = f"s{curve.series % svg.SERIES}"
     shape = svg.SHAPES[curve.series % len(svg.SHAPES)]
-    kinds = ("hollow", "line dashed") if curve.published else ("full", "line")
+    kinds = ("hollow", "line dashed") if curve.published else ("full", _line(curve.line))
     return shape, f"{kinds[0]} {colour}", f"{kinds[1]} {colour}"
 
 
 def _sample(curve: Curve) -> str:
     shape, point, line = _look(curve)
-    return svg.rule(-10, 0, 10, 0, line) + svg.marker(shape, 0, 0, point, size=3.2)
+    single = all(len(values) < 2 for values in curve.values.values())
+    return ("" if single else svg.rule(-10, 0, 10, 0, line)) + svg.marker(shape, 0, 0, point, size=3.2)
 
 
-def _curve(panel: svg.Panel, curve: Curve, values: Sequence[tuple[float, float]]) -> list[str]:
+def _curve(panel: svg.Panel, curve: Curve, values: Sequence[tuple[float, float]]) -> str:
     shape, point, line = _look(curve)
     places = [panel.at(*value) for value in values]
-    marked = places[:: -(len(places) // 9 + 1)]  # not so many that they hide the line, but the last
+    every = len(places) // 9 + 1 if curve.line == 0 else len(places)
+    marked = places[::-every]  # the last, and of a row's first seed not so many others that they hide the line
     parts = [svg.polyline(places, line)] if len(places) > 1 else []
-    return [*parts, svg.markers(shape, marked, point, size=3.2)] if marked else parts
+    seed = "" if curve.seed is None else f", seed {curve.seed}"
+    return svg.group([*parts, svg.markers(shape, marked, point, size=3.2)], tip=f"{curve.label}{seed}")
 
 
 def axis_effects(effects: Sequence[Effect]) -> str:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from harness.intervals import LEVEL, MEASURED, PRIOR, over_seeds
 from harness.reporting.records import Record
 from harness.reporting.rows import Row
 
@@ -17,6 +18,7 @@ BESIDE = (
 )
 MEMORY = "Mem (GB) is the peak that training allocated on one device, on a CPU the peak of the process. "
 SPEED = "Inf time (fps) is images a second at batch 1, from the prepared image to its masks. "
+HOURS = "GPU-hours are the GPUs of a run times the time that its attempts had them, at work or not."
 DEVICES = "Columns that name no device are of V100 GPUs, as the published ones; others say on what."
 
 
@@ -33,12 +35,29 @@ def protocol(rows: Sequence[Row], *, tested: bool = False, beside: bool = False)
         _precision(runs),
         f"Test protocol: {_settings(rows)}.",
         (SPEED if tested else MEMORY + SPEED) + DEVICES,
-        '"-" means not measured. Of several seeds the table shows the mean, ± the sample standard deviation, and how '
-        "many finished runs they are; links lead to the first.",
+        '"-" means not measured.' + ("" if tested else f" {_seeds(rows)}"),
     ]
+    if any(run.gpu_hours for run in runs):
+        items.append(HOURS)
     if runs:
         items += [f"{name}: {text}." for name, text in _facts(runs) if text]
     return items
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    """What a number says of its cell, however often that was trained."""
+    assumed = f"a standard deviation of {PRIOR} AP is assumed where fewer than {MEASURED} seeds tell it"
+    if any(len(row.runs) > 1 for row in rows):
+        return (
+            "Of several seeds the tables show the mean, ± the sample standard deviation, in brackets the "
+            f"{LEVEL:.0%} interval of the mean over all seeds (Student's t; {assumed}), and how many finished runs "
+            "they are; links lead to the first."
+        )
+    low, high = over_seeds([0.0]).bounds or (0.0, 0.0)
+    return (
+        f"Every AP is of one seed; the mean over all seeds lies within {(high - low) / 2:.1f} of it ({LEVEL:.0%}; "
+        f"{assumed})."
+    )
 
 
 def _precision(runs: Sequence[Record]) -> str:
@@ -70,10 +89,18 @@ def _facts(runs: Sequence[Record]) -> list[tuple[str, str]]:
         ("Data", _distinct(str(run.recipe.get("dataset", "")) for run in runs)),
         ("Annotations (start of the sha256)", _distinct(annotations)),
         ("Hardware", _distinct(hardware)),
+        ("Wall time in which no training step was done", _range([run.overhead for run in runs])),
         ("Images timed for fps", _distinct(run.fps_images for run in runs if run.fps is not None)),
         ("Versions", ", ".join(versions)),
         ("Code at commit", _distinct(commits)),
     ]
+
+
+def _range(shares: Iterable[float | None]) -> str:
+    """Such as "2.1 % to 4.5 % of it"."""
+    known = sorted(share for share in shares if share is not None)
+    ends = dict.fromkeys(f"{100 * share:.1f} %" for share in (known[:1] + known[-1:]))
+    return f"{' to '.join(ends)} of it" if ends else ""
 
 
 def _distinct(values: Iterable[object]) -> str:

@@ -87,6 +87,8 @@ class Record:
     memory_kind: str | None = None  # cuda: peak allocated on the device; rss: peak of the process
     fps: float | None = None  # images a second, batch 1
     fps_images: int | None = None  # how many were timed
+    gpu_hours: float | None = None  # allocated, of all attempts; 0 on a CPU
+    overhead: float | None = None  # share of the wall time in which no training step was done (training/bill.py)
     hardware: Hardware | None = None
     versions: dict[str, str] = field(default_factory=dict)
     commit: str = ""
@@ -167,6 +169,8 @@ def of_tracked(run: "TrackedRun") -> Record:
         memory_kind=result.get("memory_kind"),
         fps=_finite(metrics.get("fps")),
         fps_images=result.get("fps_images"),
+        gpu_hours=_finite(metrics.get("gpu_hours")),
+        overhead=_finite(metrics.get("overhead")),
         hardware=_hardware(result.get("hardware")),
         versions=_below("harness.version.", tags),
         commit=tags.get("harness.git_commit", ""),

@@ -71,6 +71,12 @@ def _misfit(planned: PlannedCell | None, record: Record, experiment: Experiment)
 
 
 def _fill(planned: PlannedCell, records: list[Record], seeds: tuple[int, ...]) -> tuple[Row, list[OtherRun]]:
+    chosen, others = newest(records)
+    return Row(planned=planned, runs=tuple((seed, chosen.get(seed)) for seed in seeds)), others
+
+
+def newest(records: Iterable[Record]) -> tuple[dict[int, Record], list[OtherRun]]:
+    """Of the records of one cell the newest of each seed, all of the identity of the newest; and the others."""
     ranked = sorted(records, key=_preference, reverse=True)
     chosen: dict[int, Record] = {}
     others = []
@@ -80,7 +86,7 @@ def _fill(planned: PlannedCell, records: list[Record], seeds: tuple[int, ...]) -
             others.append(OtherRun(record=record, why=why))
         else:
             chosen[record.seed] = record
-    return Row(planned=planned, runs=tuple((seed, chosen.get(seed)) for seed in seeds)), others
+    return chosen, others
 
 
 def _preference(record: Record) -> tuple[int, str]:

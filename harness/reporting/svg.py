@@ -37,7 +37,8 @@ RULES = (
     ".chart .middle{text-anchor:middle}.chart .end{text-anchor:end}"
     ".chart .grid{stroke:$faint;stroke-width:1}.chart .axis{stroke:$muted;stroke-width:1}"
     ".chart .line{fill:none;stroke:currentColor;stroke-width:1.8;stroke-linejoin:round}"
-    ".chart .dashed{stroke-dasharray:6 3}.chart .full{fill:currentColor;stroke:$paper;stroke-width:.8}"
+    ".chart .dashed{stroke-dasharray:6 3}.chart .dotted{stroke-dasharray:2 2.5}.chart .long{stroke-dasharray:14 5}"
+    ".chart .dotdash{stroke-dasharray:9 3 2 3}.chart .full{fill:currentColor;stroke:$paper;stroke-width:.8}"
     ".chart .hollow{fill:$paper;stroke:currentColor;stroke-width:1.8}.chart .quiet{color:$muted}"
 )
 
@@ -104,6 +105,11 @@ def markers(shape: str, places: Iterable[tuple[float, float]], kind: str, *, siz
     return f'<path class="{kind}" d="{"".join(_outline(shape, x, y, size) for x, y in places)}"/>'
 
 
+def group(parts: Iterable[str], *, tip: str) -> str:
+    """What belongs together. tip: shown under the mouse."""
+    return f"<g><title>{escape(tip)}</title>{''.join(parts)}</g>"
+
+
 def _outline(shape: str, x: float, y: float, size: float) -> str:
     if shape == "circle":
         half = f"a{number(size)},{number(size)} 0 1 0 "
@@ -151,19 +157,28 @@ def ticks(low: float, high: float, about: int = 6) -> list[float]:
     return [round(count * step, 10) for count in range(first, last + 1)]
 
 
-def frame(panel: Panel, *, title: str, x_label: str, y_label: str = "", whole: bool = False) -> list[str]:
+def frame(
+    panel: Panel,
+    *,
+    title: str,
+    x_label: str,
+    y_label: str = "",
+    whole: bool = False,
+    places: Sequence[tuple[float, str]] | None = None,
+) -> list[str]:
     """Grid, tick labels and titles of a panel. y_label: none where the rows of the panel are no numbers.
 
-    whole: the values along x are whole numbers.
+    whole: the values along x are whole numbers. places: what to write where along x, instead of round numbers.
     """
+    if places is None:
+        places = [(value, f"{value:g}") for value in ticks(*panel.x) if not whole or value == round(value)]
     bottom, right = panel.top + panel.height, panel.left + panel.width
     parts = [text(panel.left, panel.top - 10, title, kind="title")]
     grid = ""
-    for value in ticks(*panel.x):
-        if not whole or value == round(value):
-            x, _ = panel.at(value, panel.y[0])
-            grid += f"M{number(x)},{number(panel.top)}V{number(bottom)}"
-            parts.append(text(x, bottom + 16, f"{value:g}", kind="middle"))
+    for value, written in places:
+        x, _ = panel.at(value, panel.y[0])
+        grid += f"M{number(x)},{number(panel.top)}V{number(bottom)}"
+        parts.append(text(x, bottom + 16, written, kind="middle"))
     for value in ticks(*panel.y) if y_label else ():
         _, y = panel.at(panel.x[0], value)
         grid += f"M{number(panel.left)},{number(y)}H{number(right)}"

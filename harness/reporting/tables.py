@@ -9,7 +9,7 @@ from harness.cell import Cell
 from harness.errors import UserError
 from harness.matrix import Experiment, PlannedCell, Table
 from harness.reporting.marks import marks
-from harness.reporting.measures import ABSENT, Column, devices, measured_columns
+from harness.reporting.measures import ABSENT, Column, devices, interval_notes, measured_columns
 from harness.reporting.rows import Row
 
 
@@ -119,7 +119,10 @@ def _table(title: str, rows: list[Row], run_root: str | None) -> ResultTable:
     return ResultTable(
         title=title,
         columns=names,
-        rows=tuple(TableRow(name=row.planned.name, cells=c, marks=(*marks(row), *device)) for row, c, device in shown),
+        rows=tuple(
+            TableRow(name=row.planned.name, cells=c, marks=(*marks(row), *interval_notes(row), *device))
+            for row, c, device in shown
+        ),
     )
 
 

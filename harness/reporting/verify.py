@@ -1,18 +1,24 @@
 """Are the files of a manifest there, and are they still those it means? On disks, and where it links to."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from os.path import normpath
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from harness.downloads import GoneError, UnreachableError, remote_size
+from harness.downloads import GoneError, RefusedError, UnreachableError, remote_size
 from harness.files import sha256
 from harness.reporting.link_rules import is_url, link_faults
-from harness.reporting.manifest import Manifest
-from harness.reporting.page import RECORDS
+from harness.reporting.manifest import MANIFEST, Entry, Manifest
+from harness.reporting.model_index import INDEX
+from harness.reporting.page import PAGE, RECORDS, read_page
+from harness.reporting.pictures import PICTURES
 from harness.reporting.records import FileRecord, read_snapshot
+from harness.reporting.sheets import SHEETS
+from harness.reporting.site import SITE
 
 
 class Kind(StrEnum):
@@ -31,6 +37,7 @@ class Finding:
 
     kind: Kind
     text: str
+    files: int = 1  # of which it is said
 
     @property
     def is_fault(self) -> bool:
@@ -47,12 +54,14 @@ def verify(
     *,
     cells: Collection[str] | None = None,
     copies: Path | None = None,
+    published: Path | None = None,
     ask: Ask = remote_size,
 ) -> Iterator[Finding]:
     """What is wrong with the files of a manifest in `folder`; first by the rules of links, then row by row.
 
     cells: the names of the experiment's cells, to say which rows it does not have. copies: a folder that may hold what
-    is linked, each under its own name. ask: the size at a URL (None where the server does not say it).
+    is linked, each under its own name. published: the folder of `harness publish`. ask: the size at a URL (None where
+    the server does not say it).
     """
     yield from (Finding(kind=Kind.WRONG, text=text) for text in link_faults(manifest.rows))
     for name in dict.fromkeys(row.name for row in manifest.rows):
@@ -70,8 +79,13 @@ def verify(
                     yield from _local(shown, copy, file)
             elif role != "backbone":  # a link beside a page of somebody else's
                 yield from _local(shown, root / file.path, file)
+    yield from remote.silence()
     if manifest.run_root is not None:
-        yield from _unexpected(manifest, folder, root / manifest.experiment)
+        yield from _unreported(manifest, folder, root / manifest.experiment)
+    if (folder / RECORDS).is_file():
+        yield from _strangers(manifest, folder)
+    if published is not None:
+        yield from published_faults(manifest.rows, published)
 
 
 def _local(shown: str, path: Path, file: FileRecord) -> Iterator[Finding]:
@@ -80,7 +94,7 @@ def _local(shown: str, path: Path, file: FileRecord) -> Iterator[Finding]:
     elif file.size is not None and (size := path.stat().st_size) != file.size:
         yield Finding(kind=Kind.CHANGED, text=f"{shown}: {path}: {size} bytes, the manifest says {file.size}")
     elif file.sha256 and not (found := sha256(path)).startswith(file.sha256):
-        text = f"{shown}: {path}: sha256 {found[:16]}..., the manifest says {file.sha256[:16]}..."
+        text = f"{shown}: {path}: sha256 {found[:16]}..., expected {file.sha256[:16]}..."
         yield Finding(kind=Kind.CHANGED, text=text)
 
 
@@ -90,6 +104,7 @@ class _Remote:
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
         self.silent: dict[str, str] = {}  # host -> why
+        self.left: Counter[str] = Counter()  # host -> files that it was not asked for
 
     def check(self, shown: str, file: FileRecord) -> Iterator[Finding]:
         host = urlsplit(file.path).netloc
@@ -99,6 +114,9 @@ class _Remote:
             except GoneError as error:
                 yield Finding(kind=Kind.MISSING, text=f"{shown}: {error}")
                 return
+            except RefusedError as error:
+                yield Finding(kind=Kind.NOT_CHECKED, text=f"{shown}: {file.path} ({error})")
+                return
             except UnreachableError as error:
                 self.silent[host] = str(error)
             else:
@@ -106,10 +124,17 @@ class _Remote:
                     text = f"{shown}: {file.path}: {size} bytes, the manifest says {file.size}"
                     yield Finding(kind=Kind.CHANGED, text=text)
                 return
-        yield Finding(kind=Kind.NOT_CHECKED, text=f"{shown}: {file.path} ({self.silent[host]})")
+        self.left[host] += 1
+
+    def silence(self) -> Iterator[Finding]:
+        """A line for each server that did not answer."""
+        for host, why in self.silent.items():
+            count = self.left[host]
+            text = f"{count} file{'s' if count > 1 else ''} on {host}: {why}"
+            yield Finding(kind=Kind.NOT_CHECKED, text=text, files=count)
 
 
-def _unexpected(manifest: Manifest, folder: Path, runs: Path) -> Iterator[Finding]:
+def _unreported(manifest: Manifest, folder: Path, runs: Path) -> Iterator[Finding]:
     """Finished runs that neither the manifest has nor the report beside it leaves out with a reason."""
     known = {row.key for row in manifest.rows}
     if (folder / RECORDS).is_file():
@@ -120,9 +145,53 @@ def _unexpected(manifest: Manifest, folder: Path, runs: Path) -> Iterator[Findin
             yield Finding(kind=Kind.UNEXPECTED, text=text)
 
 
+def _strangers(manifest: Manifest, folder: Path) -> Iterator[Finding]:
+    """Files in a report's folder that neither the report makes nor its README.md names."""
+    page = read_page(folder)
+    made = {PAGE, RECORDS, MANIFEST, INDEX, SITE, *(f"{PICTURES}/{row.key}.jpg" for row in manifest.rows)}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder)
+        is_sheet = name.parent == Path(SHEETS) and name.suffix == ".csv"
+        if not (is_sheet or name.as_posix() in made or quote(name.as_posix()) in page):
+            text = f"{path}: neither made by harness report nor named in {PAGE}"
+            yield Finding(kind=Kind.UNEXPECTED, text=text)
+
+
+PUBLISHED_FOLDER = re.compile(r"(.+?)(?:\+shortened)?(?:\+(?:fp32|fp16|bf16))?_\d{8}_\d{6}-([0-9a-f]{8})")
+PUBLISHED_FILES = {"config": "config.json", "log": "log.json"}
+"""What `harness publish` copies of a run."""
+
+
+def published_faults(rows: Iterable[Entry], published: Path) -> Iterator[Finding]:
+    """What is wrong with the folders that `harness publish` made of these rows; others' folders are left alone."""
+    by_name: dict[str, list[Entry]] = defaultdict(list)
+    for row in rows:
+        by_name[row.name].append(row)
+    for folder in sorted(path for path in published.glob("*") if path.is_dir()):
+        named = PUBLISHED_FOLDER.fullmatch(folder.name)
+        if named and named[1] in by_name:
+            yield from _published_folder(folder, named[2], by_name[named[1]])
+
+
+def _published_folder(folder: Path, digits: str, rows: Sequence[Entry]) -> Iterator[Finding]:
+    weights = FileRecord(path="", size=None, sha256=digits)
+    yield from _local("published", folder / f"{folder.name}.pth", weights)
+    for role, name in PUBLISHED_FILES.items():
+        path, wanted = folder / name, {row.files[role].sha256 for row in rows if role in row.files}
+        if not path.is_file():
+            yield Finding(kind=Kind.MISSING, text=f"published: {path}")
+        elif sha256(path) not in wanted:
+            yield Finding(kind=Kind.UNEXPECTED, text=f"published: {path}: the {role} of no run in the manifest")
+    known = {f"{folder.name}.pth", PAGE, *PUBLISHED_FILES.values()}
+    for path in sorted(path for path in folder.rglob("*") if path.relative_to(folder).as_posix() not in known):
+        yield Finding(kind=Kind.UNEXPECTED, text=f"published: {path}: not made by harness publish")
+
+
 def summary(manifest: Manifest, findings: Iterable[Finding]) -> str:
     """Such as "63 files of 21 rows: 2 wrong, 63 not checked"."""
-    kinds = [finding.kind for finding in findings]
-    counted = [f"{kinds.count(kind)} {kind}" for kind in Kind if kind in kinds]
+    kinds: Counter[Kind] = Counter()
+    for finding in findings:
+        kinds[finding.kind] += finding.files
+    counted = [f"{kinds[kind]} {kind}" for kind in Kind if kind in kinds]
     files = sum(len(row.files) for row in manifest.rows)
     return f"{files} files of {len(manifest.rows)} rows: {', '.join(counted) or 'all as the manifest says'}"

@@ -5,7 +5,7 @@ import uuid
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from harness.files import read_json, write_text
+from harness.files import find_json, write_text
 from harness.runs import RunPaths
 from harness.tracking.store import shown
 
@@ -28,9 +28,9 @@ class Cursor:
 
 def load(paths: RunPaths, uri: str) -> Cursor:
     """The cursor of a run folder towards a store; a fresh one where there is none, or it speaks of another store."""
-    if not paths.tracking.exists():
+    plain: dict[str, Any] | None = find_json(paths.tracking)
+    if plain is None:
         return Cursor(uri=shown(uri), mirror=uuid.uuid4().hex)
-    plain: dict[str, Any] = read_json(paths.tracking)
     if plain["uri"] != shown(uri):
         return Cursor(uri=shown(uri), mirror=plain["mirror"])
     return Cursor(**plain)

@@ -82,6 +82,9 @@ def tags(seen: Snapshot) -> dict[str, str]:
         "mlflow.source.name": f"harness {COMMANDS[spec.origin]} {spec.cell}",
         "mlflow.note.content": note(spec, state, result, seen.paths.folder),
     }
+    if (trial := seen.trial) is not None:
+        values |= {"harness.study": trial.study, "harness.trial": trial.number}
+        values |= {"harness.pruned": trial.pruned} if trial.pruned and result is None else {}
     plain = {name: text(value) for name, value in values.items()}
     if result is None:
         return plain

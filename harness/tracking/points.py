@@ -91,13 +91,18 @@ def updated(stamp: float, start: float) -> Point:
 
 
 def result_points(result: Mapping[str, Any], timestamp: int) -> list[Point]:
-    """What a finished run measured: memory_gb, fps, images_per_second, train_seconds; absent where not measured."""
+    """What a finished run measured: memory_gb, fps, images_per_second, train_seconds, gpu_hours, and the share of the
+
+    time that was no training step; absent where not measured.
+    """
     memory = result.get("memory_mb")
     values = {
         "memory_gb": None if memory is None else memory / 1024,
         "fps": result.get("fps"),
         "images_per_second": result.get("images_per_second"),
         "train_seconds": result.get("train_seconds"),
+        "gpu_hours": result.get("gpu_hours"),
+        "overhead": result.get("overhead"),
     }
     step = int(result["iterations"])
     return [Point(name, finite(value), timestamp, step) for name, value in values.items() if value is not None]

@@ -1,13 +1,22 @@
 """Read what MLflow holds, as plain data."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from harness.errors import UserError
 from harness.tracking.fields import joined
 from harness.tracking.store import KEY, ROLE, Store, absolute, answering, database, pages, shown
 from harness.wording import did_you_mean
+
+Curve = list[tuple[int, float]]
+"""(step, value) of a metric, by step."""
+BULK = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+AT_ONCE = 75
+"""Runs in one such request, whose line may have 4094 characters."""
+MOST = 25_000
+"""Points in one such answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +31,7 @@ class TrackedRun:
     metrics: dict[str, float]  # the value at the largest step
     start: float  # seconds since 1970
     end: float | None  # of a run that has ended
-    history: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # curves that were asked for, by step
+    history: dict[str, Curve] = field(default_factory=dict)  # those that were asked for
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -101,12 +110,40 @@ def newest(found: Iterable[TrackedRun]) -> list[TrackedRun]:
     return sorted(last.values(), key=lambda run: (run.name, run.tags[KEY]))
 
 
-def history(uri: str, run_id: str, key: str) -> list[tuple[int, float]]:
+def history(uri: str, run_id: str, key: str) -> Curve:
     """All (step, value) of a metric of a run, by step: of val/epoch and val/bbox_mAP, say, to draw a curve."""
     store = _existing(uri)
     with answering(uri):
         points = store.client.get_metric_history(run_id, key)
     return sorted((point.step, point.value) for point in points)
+
+
+def histories(store: Store, run_ids: Sequence[str], key: str) -> dict[str, Curve] | None:
+    """All (step, value) of a metric of many runs, as the pages of a server ask for them: a few answers, not one a run.
+
+    None where the store is no server that knows how.
+    """
+    from mlflow.utils.rest_utils import http_request
+
+    credentials = getattr(store.client._tracking_client.store, "get_host_creds", None)
+    found: dict[str, Curve] = {run_id: [] for run_id in run_ids}
+    waiting = [list(run_ids[start : start + AT_ONCE]) for start in range(0, len(run_ids), AT_ONCE)]
+    while waiting:
+        if credentials is None:
+            return None
+        ids = waiting.pop()
+        asked = [("metric_key", key), *(("run_id", run_id) for run_id in ids)]
+        with answering(store.uri):
+            answer = http_request(credentials(), BULK, "GET", params=asked, raise_on_status=False)
+        if answer.status_code != HTTPStatus.OK:
+            return None
+        points = answer.json()["metrics"]
+        if len(points) >= MOST and len(ids) > 1:  # cut short
+            waiting += [ids[::2], ids[1::2]]
+            continue
+        for point in points:
+            found[point["run_id"]].append((point["step"], point["value"]))
+    return {run_id: sorted(values) for run_id, values in found.items()}
 
 
 def _existing(uri: str) -> Store:

@@ -17,12 +17,15 @@ from harness.files import write_text
 from harness.runs import Origin
 from harness.tracking import sql
 from harness.tracking.points import UPDATED
-from harness.tracking.query import TrackedRun, find, history, newest, search
+from harness.tracking.query import Curve, TrackedRun, find, histories, history, newest, search
 from harness.tracking.store import Store, answering, shown
 
 SCHEMA = 1
 SPARED = 4000
 """Runs that a server is told at most not to send: what reads its filters refuses longer ones."""
+
+ENDED = "train_seconds"
+"""What every finished training has one point of."""
 
 Known = dict[str, tuple[str, TrackedRun]]
 """Run id -> its mark and the run."""
@@ -58,20 +61,33 @@ def _from_sql(store: Store, experiment_id: str, curves: Sequence[str], known: Kn
 
 
 def _from_server(store: Store, experiment_id: str, curves: Sequence[str], known: Known) -> Known:
-    """A server gives runs only whole, and a curve in an answer of its own: finished runs are not asked for again.
+    """A server gives runs only whole: finished ones that are there still are not asked for again."""
+    final = _remaining(store, experiment_id, [run_id for run_id, (_, run) in known.items() if _is_final(run)][-SPARED:])
+    found = {run_id: known[run_id] for run_id in final}
+    news = search(store, experiment_id, besides=final)
+    marks = {run.run_id: str(run.metrics.get(UPDATED)) for run in news}
+    kept = {run_id: run.history for run_id, (mark, run) in known.items() if marks.get(run_id) == mark}
+    drawn = _curves(store, [run for run in news if run.run_id not in kept], curves)
+    return found | {run.run_id: (marks[run.run_id], replace(run, history=(kept | drawn)[run.run_id])) for run in news}
 
-    A run that was deleted and then purged between two readings is not missed.
-    """
-    final = [run_id for run_id, (_, run) in known.items() if _is_final(run)][-SPARED:]
-    gone = {run.run_id for run in search(store, experiment_id, deleted=True)} if final else set()
-    found = {run_id: known[run_id] for run_id in final if run_id not in gone}
-    for run in search(store, experiment_id, besides=final):
-        mark = str(run.metrics.get(UPDATED))
-        if known.get(run.run_id, ("",))[0] == mark:
-            kept = known[run.run_id][1].history
-        else:
-            kept = {key: history(store.uri, run.run_id, key) if key in run.metrics else [] for key in curves}
-        found[run.run_id] = mark, replace(run, history=kept)
+
+def _remaining(store: Store, experiment_id: str, final: Sequence[str]) -> list[str]:
+    """Those of the finished runs that are surely in the store still: neither deleted there, nor gone for good."""
+    if not final:
+        return []
+    deleted = {run.run_id for run in search(store, experiment_id, deleted=True)}
+    ends = histories(store, final, ENDED)
+    return [run_id for run_id in final if run_id not in deleted and (ends is None or ends[run_id])]
+
+
+def _curves(store: Store, runs: Sequence[TrackedRun], curves: Sequence[str]) -> dict[str, dict[str, Curve]]:
+    """The curves of these runs."""
+    found: dict[str, dict[str, Curve]] = {run.run_id: {key: [] for key in curves} for run in runs}
+    for key in curves:
+        having = [run.run_id for run in runs if key in run.metrics]
+        values = histories(store, having, key)
+        for run_id in having:
+            found[run_id][key] = history(store.uri, run_id, key) if values is None else values[run_id]
     return found
 
 

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable, Iterable, Iterator
 
+from harness.errors import UserError
 from harness.leases import is_held
 from harness.runs import RunPaths, read_state, unreadable
 from harness.tracking.cursor import load
@@ -34,9 +35,15 @@ def repair(runs: Iterable[RunPaths], uri: str, say: Callable[[str], object]) -> 
 def _behind(runs: Iterable[RunPaths], uri: str, say: Callable[[str], object]) -> Iterator[RunPaths]:
     """Those of which the store was told something else; of one that cannot be read, only that is said."""
     for paths in runs:
+        try:
+            if not _is_behind(paths, uri):
+                continue
+        except UserError as error:
+            say(str(error))
+            continue
         if why := unreadable(paths):
             say(why)
-        elif _is_behind(paths, uri):
+        else:
             yield paths
 
 

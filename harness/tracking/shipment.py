@@ -14,7 +14,8 @@ from harness import leases
 from harness.files import read_json, sha256
 from harness.leases import Lease, LeaseLost
 from harness.recipe import digest
-from harness.runs import RunPaths, merge_log
+from harness.run_log import merge_log
+from harness.runs import RunPaths
 from harness.tracking import fields
 from harness.tracking.checkpoints import log_checkpoints
 from harness.tracking.cursor import Cursor, load, save

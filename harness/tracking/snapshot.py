@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.files import read_json
-from harness.runs import RunPaths, RunSpec, RunState, State, last_attempt, read_log, read_spec, read_state, segments
+from harness.run_log import read_log, segments
+from harness.runs import RunPaths, RunSpec, RunState, State, last_attempt, read_spec, read_state
+from harness.trial_file import TrialFile, read_trial
 
 STATUS = {
     State.QUEUED: "SCHEDULED",
@@ -29,6 +31,7 @@ class Snapshot:
     system: dict[str, list[dict[str, Any]]]  # by attempt and node, such as 0001/system-0
     result: dict[str, Any] | None
     benchmark: dict[str, Any] | None  # of a run that has finished: of `harness benchmark`, when it was done last
+    trial: TrialFile | None  # of a study
 
     @property
     def segments(self) -> dict[str, list[dict[str, Any]]]:
@@ -107,6 +110,7 @@ def look(paths: RunPaths) -> Snapshot:
         system={f"{file.parent.name}/{file.stem}": read_log(file) for file in samples},
         result=_with_benchmark(read_json(paths.result), benchmark) if finished and paths.result.exists() else None,
         benchmark=benchmark,
+        trial=read_trial(paths),
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 import psutil
 
 from harness.files import disk_full
-from harness.runs import read_log
+from harness.run_log import read_log
 from harness.tracking.points import window
 
 SECONDS = 10.0

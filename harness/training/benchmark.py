@@ -57,7 +57,7 @@ def benchmark(spec: RunSpec, checkpoint: Path | None, device: torch.device) -> d
         "memory_images": trained * spec.recipe.micro_batch,
         **_speed(speed),
         "hardware": hardware(device, 1),
-        "versions": versions(),
+        "versions": versions(device),
         "tf32": {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32},
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
     }

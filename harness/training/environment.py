@@ -26,15 +26,15 @@ PACKAGES = {
 }
 
 
-def versions() -> dict[str, str]:
-    """Name -> version, of what takes part in the numbers."""
+def versions(device: torch.device) -> dict[str, str]:
+    """Name -> version, of what takes part in the numbers on a device."""
     found = {"python": platform.python_version()}
     for name, package in PACKAGES.items():
         try:
             found[name] = version(package)
         except PackageNotFoundError:
             continue
-    if torch.version.cuda:
+    if device.type == "cuda" and torch.version.cuda:
         found["cuda"] = torch.version.cuda
     return found
 
@@ -57,7 +57,7 @@ def cpu_name() -> str:
 
 def environment(device: torch.device, world: int) -> dict[str, Any]:
     """Both, for the first row of a journal."""
-    return {"versions": versions(), "hardware": hardware(device, world)}
+    return {"versions": versions(device), "hardware": hardware(device, world)}
 
 
 def own_attempt_row(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.batches import plan_epoch, training_batches
-from harness.data.coco import CocoIndex, CocoSplit, load_index, train_filter
+from harness.data.coco import CocoIndex, load_index, train_filter
 from harness.errors import UserError
 from harness.recipe import Recipe
 from harness.runs import RunSpec
@@ -22,7 +22,7 @@ class TrainingImages:
     """What a run trains on."""
 
     index: CocoIndex
-    folder: Path
+    images: Path
     kept: NDArray[np.int64]  # numbers of the images that the recipe trains on
     recipe: Recipe  # as executed
     seed: int
@@ -34,7 +34,7 @@ class TrainingImages:
         recipe = self.recipe
         return training_batches(
             self.index,
-            self.folder,
+            self.images,
             self.kept,
             build_augmentation(recipe),
             seed=self.seed,
@@ -73,18 +73,18 @@ def training_images(spec: RunSpec) -> TrainingImages:
     """
     recipe = spec.executed
     assert spec.train is not None
-    annotations = Path(spec.train.annotations)
-    index = load_index(CocoSplit(images=Path(spec.train.images), annotations=annotations))
+    split = spec.train.split
+    index = load_index(split)
     found = len(index.category_ids)
     if found != recipe.num_classes:
         raise UserError(
-            f"{annotations}: has {found} categories, the recipe says num_classes {recipe.num_classes}; "
+            f"{split.annotations}: has {found} categories, the recipe says num_classes {recipe.num_classes}; "
             f"set num_classes: {found} in the matrix's recipe block"
         )
     kept = train_filter(index, recipe.min_image_size)
     return TrainingImages(
         index=index,
-        folder=Path(spec.train.images),
+        images=split.images,
         kept=kept,
         recipe=recipe,
         seed=spec.seed,

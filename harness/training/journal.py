@@ -16,7 +16,8 @@ from typing import Any, Self
 from harness.errors import UserError
 from harness.files import MAKE_ROOM, disk_full, fsync
 from harness.recipe import to_dict
-from harness.runs import RunPaths, RunSpec, repair_log, row_key
+from harness.run_log import repair_log, row_key
+from harness.runs import RunPaths, RunSpec
 
 FSYNC_SECONDS = 30.0
 

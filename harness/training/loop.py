@@ -9,7 +9,7 @@ from typing import Any
 from harness.evaluation.speed import peak_memory_mb
 from harness.files import read_json
 from harness.imported import minus_published
-from harness.runs import merge_log, row_key, segments
+from harness.run_log import merge_log, row_key, segments
 from harness.training import validation
 from harness.training.agreement import Agreement
 from harness.training.environment import own_attempt_row
@@ -48,10 +48,10 @@ def train(
         TrainingProgress(name, training.total, training.position.step, shown=ranks.main, on_row=on_row) as shown,
         training.writing,
     ):
+        watch.times.gpus = ranks.world if ranks.device.type == "cuda" else 0
         finished = _Loop(training, journal, shown, stop, watch).run()
     if ranks.main:
         merge_log(training.paths)
-        watch.times.write(training.paths.attempt(training.attempt))
     ranks.barrier()
     return finished
 
@@ -113,6 +113,7 @@ class _Loop:
             self._save()
             self._settle()
             going = not self.ranks.any(self.stop()) and self._evaluate_if_due()
+        self._keep_times()
         return going
 
     def _epoch(self) -> None:
@@ -183,6 +184,8 @@ class _Loop:
         self._phase("checkpoint")
         self.watch.times.checkpoints += 1
         self.training.save(journaled=self.journal.sync if self.journal else lambda: None)
+        if self.journal is not None:
+            self.watch.times.write(self.training.paths.attempt(self.training.attempt))
 
     def _settle(self) -> None:
         """Go on when the checkpoint is durable."""
@@ -204,16 +207,23 @@ class _Loop:
         self._phase("scoring" if self.ranks.main else "waiting")
         if rows is not None:
             self._score(rows)
-            self._keep_times(len(split.image_ids))
+            self._phase("waiting")  # ends the scoring
+            self.watch.times.evaluations += 1
+            self.watch.times.images += len(split.image_ids)
+            self.watch.times.write(self.training.paths.attempt(self.training.attempt))
         self.ranks.barrier()
         return True
 
-    def _keep_times(self, images: int) -> None:
-        """An evaluation of so many images is over."""
-        self._phase("waiting")  # ends the scoring
-        self.watch.times.evaluations += 1
-        self.watch.times.images += images
-        self.watch.times.write(self.training.paths.attempt(self.training.attempt))
+    def _keep_times(self) -> None:
+        """Where the time of this attempt has gone, in its folder and in the journal."""
+        self._phase("waiting")  # ends the phase before
+        if self.journal is None:
+            return
+        times = self.watch.times
+        times.write(self.training.paths.attempt(self.training.attempt))
+        seconds = {name: round(spent, 3) for name, spent in times.seconds.items()}
+        row = {"mode": "times", "attempt": self.training.attempt, "step": self.training.position.step}
+        self.journal.write({**row, "seconds": seconds})
 
     def _score(self, rows: list[dict[str, Any]]) -> None:
         training, at = self.training, self.training.position

@@ -63,7 +63,7 @@ class Meter:
 
     def _notice(self, loss: Tensor, step: int) -> None:
         first = torch.full_like(loss, -1, dtype=torch.int64) if self.first_bad is None else self.first_bad
-        self.first_bad = torch.where((first < 0) & ~loss.detach().isfinite(), step, first)
+        self.first_bad = first.masked_fill((first < 0) & ~loss.detach().isfinite(), step)
 
     def _clear(self) -> None:
         self.names = []

@@ -1,24 +1,25 @@
 """What the ranks of an attempt say of themselves, each in a small file, and who is to blame when nothing moves."""
 
-import socket
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from harness.errors import UserError
 from harness.failures import Failure
-from harness.files import read_json, write_json
-from harness.processes import is_working
+from harness.files import find_json, write_json
+from harness.processes import has_died
 
-Phase = Literal["start", "log", "checkpoint", "evaluation", "scoring", "waiting", "data", "step", "outcome"]
+Phase = Literal["start", "staging", "log", "checkpoint", "evaluation", "scoring", "waiting", "data", "step", "outcome"]
 """What a rank does, in the order within one count of steps: a rank whose phase comes earlier holds up the others.
 
-"evaluation" is announced at each image; "scoring" and "outcome" are rank 0's alone; "waiting" is for the ranks that
-have nothing to do until another one comes back, and is never stuck.
+"staging" is the copy of the data set to the node's disk; "evaluation" is announced at each image; "scoring" and
+"outcome" are rank 0's alone; "waiting" is for the ranks that have nothing to do until another one comes back, and is
+never stuck.
 """
-ORDER: tuple[Phase, ...] = ("start", "log", "checkpoint", "evaluation", "scoring", "data", "step", "outcome")
+ORDER: tuple[Phase, ...] = ("staging", "start", "log", "checkpoint", "evaluation", "scoring", "data", "step", "outcome")
 
 DIED = "died without a word (killed, or out of memory)"
 LOST = "lost the other ranks"
@@ -30,9 +31,10 @@ class Note:
     """What a rank does."""
 
     rank: int
-    host: str
+    host: str  # and what else processes.signature tells of it
+    space: str = ""
     pid: int
-    started: float  # start time of that process
+    started: float
     phase: Phase
     step: int  # iterations completed
     image: int  # images of an evaluation completed
@@ -60,12 +62,9 @@ def read_notes(folder: Path, ranks: Iterable[int]) -> list[Note]:
     """The notes of those of the ranks that have written one; who has left in order has none."""
     notes = []
     for rank in ranks:
-        path = folder / f"rank-{rank}.json"
-        try:
-            plain = read_json(path)
-            notes.append(Note(**plain | {"failure": Failure(plain["failure"]) if plain.get("failure") else None}))
-        except UserError:
-            continue
+        with suppress(UserError):
+            if (plain := find_json(folder / f"rank-{rank}.json")) is not None:
+                notes.append(Note(**plain | {"failure": Failure(plain["failure"]) if plain.get("failure") else None}))
     return notes
 
 
@@ -93,7 +92,7 @@ Complaint = tuple[Note, str]
 def failures(notes: list[Note]) -> list[Complaint]:
     """The ranks that gave up or, where none did, those that died on this node; not those that only lost another one."""
     gave_up = [(note, note.ended) for note in notes if note.ended not in ("", LOST)]
-    return gave_up or [(note, DIED) for note in notes if not note.ended and _is_dead(note)]
+    return gave_up or [(note, DIED) for note in notes if not note.ended and has_died(note)]
 
 
 def troubles(notes: list[Note], silence: float) -> list[Complaint]:
@@ -114,10 +113,6 @@ def accusation(notes: list[Note], silence: float) -> str:
     step = min(note.step for note, _ in found)
     others = sorted({note.rank for note in notes} - {note.rank for note, _ in found})
     return f"{said}{more}, after {step} iterations{_waiting(others)}"
-
-
-def _is_dead(note: Note) -> bool:
-    return note.host == socket.gethostname() and not is_working(note.pid, note.started)
 
 
 def _culprits(notes: list[Note]) -> list[Note]:

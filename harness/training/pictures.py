@@ -4,11 +4,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pycocotools import mask as mask_api
 
 from harness.data.coco import GroundTruth
 from harness.data.evaluation_images import evaluation_image
+from harness.data.loading import read_image
 from harness.data.transforms import decode
 from harness.evaluation.detections import read_detections
 from harness.evaluation.draw import Image, contact_sheet, draw, write_image
@@ -84,18 +86,23 @@ def draw_predictions(paths: RunPaths, validation: Validation) -> None:
 
 
 def draw_image(validation: Validation, number: int, detections: Sequence[Sequence[dict[str, Any]]]) -> list[Image]:
-    """The ground truth of image `number` of the index and, for each list of COCO rows, its detections there."""
+    """The ground truth of image `number` of the index and, for each list of COCO rows, its detections there, which may
+
+    lack boxes or masks.
+    """
     index = validation.index
     label_of = {int(number): label for label, number in enumerate(index.category_ids)}
     names = list(index.category_names)
-    image = decode(validation.images / str(index.file_names[number]))
+    image = read_image(index, validation.images, number)
     truth = index.ground_truth(number)
     pictures = [draw(image, truth.boxes, truth.labels, None, truth_masks(truth, image.shape[:2]), names)]
+    nothing = mask_api.encode(np.zeros(image.shape[:2], np.uint8, order="F"))
     for rows in detections:
         found = [row for row in rows if row["image_id"] == int(index.image_ids[number])]
-        boxes = [[row["bbox"][0], row["bbox"][1], sum(row["bbox"][::2]), sum(row["bbox"][1::2])] for row in found]
-        labels = [label_of[row["category_id"]] for row in found]
-        scores, masks = [row["score"] for row in found], [row["segmentation"] for row in found]
+        masks = [row.get("segmentation", nothing) for row in found]
+        edges = [row["bbox"] if "bbox" in row else mask_api.toBbox(row["segmentation"]).tolist() for row in found]
+        boxes = [[x, y, x + width, y + height] for x, y, width, height in edges]
+        labels, scores = [label_of[row["category_id"]] for row in found], [row["score"] for row in found]
         pictures.append(draw(image, boxes, labels, scores, masks, names))
     return pictures
 

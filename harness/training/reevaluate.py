@@ -1,6 +1,7 @@
 """Repeating the COCO numbers of a checkpoint, or of kept detections without a model."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -12,9 +13,10 @@ from harness.cell import parse_name
 from harness.data.coco import CocoSplit, load_index
 from harness.errors import UserError
 from harness.evaluation.coco import Evaluation, evaluate
-from harness.evaluation.detections import read_detections
+from harness.evaluation.detections import read_detections, write_detections
 from harness.files import read_json, sha256
 from harness.published import PublishedRow, published_rows
+from harness.recipe import NUMERICS, digest
 from harness.runs import RunPaths, RunSpec, read_spec
 from harness.training import validation
 from harness.training.distributed import Ranks
@@ -110,16 +112,25 @@ def _from_checkpoint(
 
 
 def detections_of_checkpoint(
-    file: Path, *, annotations: Path | None = None, images: Path | None = None
+    file: Path, *, annotations: Path | None = None, images: Path | None = None, cache: Path | None = None
 ) -> tuple[list[dict[str, Any]], Validation]:
     """What a checkpoint finds on its run's validation split, or on another one, and that split.
 
+    cache: a folder for what was found, so that the same weights are not tested twice.
     Raises UserError where something is missing or broken.
     """
     spec, _ = _run_of(file)
     restored = restore(file)
     split = _split(file, restored, spec, annotations, images, None)
-    return _detect(file, restored, split), split
+    tested = [sha256(file), sha256(split.annotations), split.first, split.precision, _device().type, NUMERICS]
+    kept = cache / f"{digest(tested)}.json.gz" if cache else None
+    if kept:
+        with suppress(UserError):  # it is not there, or spoilt
+            return read_detections(kept)[0], split
+    rows = _detect(file, restored, split)
+    if kept:
+        write_detections(kept, rows, meta={"checkpoint_sha256": tested[0]})
+    return rows, split
 
 
 def _split(

@@ -9,7 +9,8 @@ from harness.errors import UserError
 from harness.evaluation.speed import Speed
 from harness.files import file_facts, read_json, sha256, write_json
 from harness.provenance import running_code
-from harness.runs import SCHEMA, RunPaths, RunSpec, SourceSpec, merge_log, merged_rows, row_key
+from harness.run_log import merge_log, merged_rows, row_key
+from harness.runs import SCHEMA, RunPaths, RunSpec, SourceSpec
 from harness.training import validation
 from harness.training.checkpoint import Saved
 from harness.training.distributed import Ranks
@@ -120,7 +121,7 @@ def _result(
         "fps_images": speed.images if speed else 0,
         "iterations": saved.step,
         "hardware": hardware(ranks.device, ranks.world),
-        "versions": versions(),
+        "versions": versions(ranks.device),
         "code": asdict(running_code()),
         "evaluation_library": evaluation["library"],
         "attempts": attempt,

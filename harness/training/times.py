@@ -15,6 +15,8 @@ FILE = "times.json"
 class Times:
     """Of rank 0, since its process started."""
 
+    began: float = field(default_factory=start_time)  # seconds since 1970
+    gpus: int = 0  # of all ranks
     seconds: dict[str, float] = field(default_factory=dict)  # by phase (notes.py), of those that have ended
     images: int = 0  # tested, by all ranks
     evaluations: int = 0
@@ -24,11 +26,16 @@ class Times:
     @classmethod
     def begin(cls) -> "Times":
         """What came before this call, imports above all, is part of the start."""
-        return cls(seconds={"start": time.time() - start_time()})
+        began = start_time()
+        return cls(began=began, seconds={"start": time.time() - began})
 
     def spent(self, phase: str, seconds: float) -> None:
         """A phase has ended."""
         self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+
+    def rename(self, phase: str, to: str) -> None:
+        """What was spent on one phase so far belongs to another."""
+        self.spent(to, self.seconds.pop(phase, 0.0))
 
     def write(self, folder: Path) -> None:
         """Keep them in the attempt's folder, as they are now."""

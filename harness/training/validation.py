@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.data.coco import CocoIndex, CocoSplit, load_index
+from harness.data.coco import CocoIndex, load_index
 from harness.data.evaluation_images import EvaluationImage, evaluation_images
 from harness.detection.mask_rcnn import MaskRCNN
 from harness.evaluation.coco import Evaluation, evaluate
@@ -63,11 +63,11 @@ def run_validation(spec: RunSpec) -> Validation:
 
     Raises UserError where its annotations are missing or broken.
     """
-    images, annotations = Path(spec.val.images), Path(spec.val.annotations)
+    split = spec.val.split
     return Validation(
-        index=load_index(CocoSplit(images=images, annotations=annotations)),
-        images=images,
-        annotations=annotations,
+        index=load_index(split),
+        images=split.images,
+        annotations=split.annotations,
         recipe=spec.executed,
         precision=spec.precision,
         first=spec.shortening.eval_images,

@@ -8,7 +8,6 @@ told from those that wait for it.
 import faulthandler
 import os
 import signal
-import socket
 import statistics
 import sys
 import threading
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import TextIO
 
 from harness.errors import UserError
-from harness.processes import is_working, node_name, start_time
+from harness.processes import is_here, is_working, node_name, signature
 from harness.training.distributed import Ranks
 from harness.training.notes import Note, Phase, accusation, read_notes, troubles, write_note
 from harness.training.stragglers import Pace, Slow, slow_ranks
@@ -137,7 +136,7 @@ class _Watcher:
         self.dumped = False
         self.trouble = 0  # polls since there is some
         self.told: list[int] = []  # the slow ranks, as last said
-        self.own = (socket.gethostname(), os.getpid(), start_time())
+        self.own = signature()
 
     def run(self) -> None:
         """Until the training is over, or this process is."""
@@ -158,12 +157,10 @@ class _Watcher:
 
     def beat(self) -> Note:
         """Write this rank's note."""
-        (host, pid, started), (name, step, image, since) = self.own, self.watch.now
+        name, step, image, since = self.watch.now
         note = Note(
             rank=self.ranks.rank,
-            host=host,
-            pid=pid,
-            started=started,
+            **self.own,
             phase=name,
             step=step,
             image=image,
@@ -222,7 +219,7 @@ class _Watcher:
 
     def _end_frozen(self, notes: list[Note]) -> None:
         """Kill the ranks of this node that do not leave by themselves: what is frozen would keep its GPU for ever."""
-        here = [note for note in notes if note.rank != self.ranks.rank and note.host == self.own[0]]
+        here = [note for note in notes if note.rank != self.ranks.rank and is_here(note)]
         until = time.monotonic() + 4 * self.watch.limits.poll
         while (left := [note for note in here if is_working(note.pid, note.started)]) and time.monotonic() < until:
             time.sleep(self.watch.limits.poll / 10)

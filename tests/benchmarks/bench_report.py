@@ -1,6 +1,7 @@
 """How long records take: 2,000 runs of 50 metrics from SQLite. python tests/benchmarks/bench_report.py [RUNS [FOLDER]].
 
-One run is shipped as every run is; the others are copies of its rows. Of each run 12 evaluations have a curve.
+One run is shipped as every run is; the others are copies of its rows. Of each run 12 evaluations have a curve. Then the
+same store is read through an MLflow server on the loopback address.
 """
 
 import sqlite3
@@ -13,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tracking import folders
+from tracking.servers import Server
 
 from harness.reporting.records import Record, from_tracking
 from harness.tracking.shipment import ship
@@ -40,8 +42,20 @@ def main() -> None:
         with closing(sqlite3.connect(root / "mlflow.db")) as store, store:
             store.execute("update runs set lifecycle_stage = 'deleted' where run_uuid = ?", (f"{2:032x}",))
         assert len(timed("one run was deleted", uri, root / "cache")) == count - 1
+        through_a_server(root, uri)
         size = sum(file.stat().st_size for file in (root / "cache").iterdir())
         print(f"{'the cache':34}{size / 1e6:8.1f} MB")
+
+
+def through_a_server(root: Path, uri: str) -> None:
+    """Time the first reading and the next one over HTTP."""
+    server = Server(uri, root)
+    server.start()
+    try:
+        timed("over HTTP, first reading", server.address, root / "http")
+        timed("over HTTP, nothing new", server.address, root / "http")
+    finally:
+        server.kill()
 
 
 def timed(name: str, uri: str, cache: Path | None) -> list[Record]:

@@ -1,4 +1,4 @@
-"""What `harness status` costs with many runs: python tests/benchmarks/bench_status.py [RUNS] (default 1000).
+"""What `harness status` costs with many runs: python tests/benchmarks/bench_status.py [RUNS...] (default 100 1000).
 
 The runs are generated: in every state, with journals as long as a published schedule's. Imports are not counted.
 """
@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,17 @@ STATES = (State.RUNNING, State.FINISHED, State.FINISHED, State.QUEUED, State.FAI
 
 
 def main() -> None:
-    """Generate the runs, look twice, print process and wall time of the second look."""
-    wanted = int(sys.argv[1]) if sys.argv[1:] else 1000
+    """For each number of runs what a look takes, and how it grows."""
+    taken = [measure(int(wanted)) for wanted in sys.argv[1:] or (100, 1000)]
+    for (fewer, short), (more, long) in pairwise(taken):
+        print(f"{more / fewer:.1f} times the runs take {long / short:.1f} times as long")
+
+
+def measure(wanted: int) -> tuple[int, float]:
+    """Generate runs, look twice, print process and wall time of the second look; how many runs, and its process time.
+
+    wanted: how many, up to a multiple of the number of cells.
+    """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         generate_shapes(folder / "shapes", train=2, val=2, size=32)
@@ -69,6 +79,7 @@ def main() -> None:
         wall = time.perf_counter() - began
         shares = "matrix {:.2f}, status {:.2f}, MLflow's word {:.2f}".format(*times)
         print(f"{counts}\nprocess time {sum(times):.2f} s ({shares}), wall time {wall:.2f} s")
+        return len(runs), sum(times)
 
 
 def generate(run: PreparedRun, state: State, segment: Path, uri: str) -> None:

@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from cli.conftest import Harness
+from harness.data.tar import open_tar
 from harness.launching import supervisor
 from harness.launching.foreground import single_run
 from harness.matrix import load_experiment
@@ -25,7 +27,7 @@ def test_plan(harness: Harness) -> None:
     code, out, _ = harness("plan", "tiny.yaml")
     lines = out.splitlines()
     assert "tiny: 1 cell x 1 seed = 1 run, shortened (iterations_per_epoch=3, image_scale=0.05)" in lines
-    assert re.search(r"^a submit starts 1: nothing tells how long they take, .* are free$", out, re.MULTILINE)
+    assert re.search(r"^a submit starts 1: nothing tells how long they take, .* of disk; .* left$", out, re.MULTILINE)
     assert lines[-1] == "now run: harness submit tiny.yaml"
     code, _, err = harness("plan", "tiny.yaml", "--budget", "-1")
     assert code == 2 and "budget" in err
@@ -89,6 +91,20 @@ def test_data(harness: Harness, place: Path) -> None:
     assert harness("data", "shapes", "made", "--train", "2", "--val", "1", "--size", "40")[0] == 0
     (place / "made/train/000001.png").unlink()
     assert harness("data", "check", "made")[0] == 1
+
+
+def test_images_in_a_tar(harness: Harness, place: Path) -> None:
+    assert harness("data", "shapes", "made", "--train", "3", "--val", "1", "--size", "40")[0] == 0
+    code, out, _ = harness("data", "pack", "made/train")
+    assert code == 0 and out.startswith("made/train.tar: 3 files, 0.00 GB, sha256 ")
+    assert "made/train.tar: 3 files, 0.00 GB, is there already" in harness("data", "pack", "made/train")[1]
+    shutil.rmtree(place / "made/train")
+    assert harness("data", "check", "made")[0] == 0
+    (place / "made/train.tar").write_bytes((place / "made/train.tar").read_bytes()[:3000])
+    open_tar.cache_clear()  # another process would look again
+    code, _, err = harness("data", "check", "made")
+    assert (code, err.count("\n")) == (2, 1) and "made/train.tar: cut short at 3000 bytes" in err
+    assert harness("data", "pack", "made/nothing")[0] == 2
 
 
 @pytest.mark.slow

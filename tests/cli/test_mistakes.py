@@ -65,6 +65,7 @@ def test_usage(harness: Harness, words: tuple[str, ...]) -> None:
     code, _, err = harness(*words)
     assert code == 2
     assert "Usage: harness" in err and "Traceback" not in err
+    assert err.splitlines()[-1].startswith("error: ") and "Error: " not in err
 
 
 def test_all_mistakes_of_a_file_at_once(harness: Harness) -> None:

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from cli.conftest import Harness
-from harness.cli import app
+from harness.cli.commands import app
 
 FROZEN = Path(__file__).parent / "frozen"
 
@@ -34,9 +34,20 @@ def test_surface() -> None:
 
 
 def test_help(harness: Harness) -> None:
+    """harness/cli/help.txt is shown; it is what typer says of the commands as they are."""
     code, out, _ = harness("--help")
     assert code == 0
     assert out == (FROZEN / "help.txt").read_text()
+    assert harness("--help", "--help")[1] == out  # typer's own
+
+
+def test_help_imports_next_to_nothing() -> None:
+    code = (
+        "import sys\nfrom harness.cli import main\nsys.argv = ['harness', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    print('HEAVY', {'typer', 'pydantic', 'inspect'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "HEAVY set()"
 
 
 @pytest.mark.parametrize("words", [("--help",), ("submit", "--help"), ("plan", "zoo"), ("show", "--rules")])

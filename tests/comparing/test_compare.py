@@ -1,5 +1,7 @@
 """Comparisons of runs whose detections are known."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,10 +9,10 @@ import pytest
 
 from comparing.conftest import Rows, without
 from harness.comparing.compare import compare
-from harness.comparing.page import write_page
+from harness.comparing.page import table_of, write_page
 from harness.comparing.sides import find_side
 from harness.errors import UserError
-from harness.files import read_json
+from harness.files import read_json, sha256, write_json
 from harness.runs import RunPaths
 
 RunOf = Callable[[int, int, Rows], RunPaths]
@@ -47,6 +49,8 @@ def test_a_cell_stands_for_all_its_seeds(run_of: RunOf, perfect: Rows, place: Pa
     ]
     (pair,) = compare(sides)
     assert pair.seeds == (2, 2)
+    assert [len(seeds) for seeds in pair.differences[0].seeds] == [2, 2]
+    assert table_of(pair)[0][2] == "100.0 ± 0.0 [99.6, 100.4] (n=2)"  # 1.96 x 0.3 / sqrt(2) = 0.416
     assert pair.differences[0].training.high - pair.differences[0].training.low == pytest.approx(
         2 * 1.959964 * 0.3, rel=1e-5
     )
@@ -84,6 +88,52 @@ def test_a_checkpoint_whose_detections_are_kept_runs_no_model(run_of: RunOf, per
     checkpoint.parent.mkdir()
     checkpoint.write_bytes(paths.detections.read_bytes())
     assert len(find_side(str(checkpoint), place / "runs").members[0].results) == len(perfect)
+
+
+def test_weights_that_were_published_or_moved_have_the_detections_of_their_run(
+    run_of: RunOf, perfect: Rows, place: Path, tmp_path: Path
+) -> None:
+    """Neither file is a checkpoint: known are the sha256 of one, and of the other its name and the log beside it."""
+    paths = run_of(0, 0, perfect)
+    paths.log.write_text("{}\n")
+    write_json(paths.result, read_json(paths.result) | {"files": {"log": {"sha256": sha256(paths.log)}}})
+    moved = tmp_path / "moved.pth"
+    moved.write_bytes(paths.detections.read_bytes())
+    published = tmp_path / "published" / f"x-{hashlib.sha256(b'weights').hexdigest()[:8]}.pth"
+    published.parent.mkdir()
+    published.write_bytes(b"weights")
+    (published.parent / "log.json").write_text("{}\n")
+    for file in (moved, published):
+        assert len(find_side(str(file), place / "runs").members[0].results) == len(perfect)
+    published.write_bytes(b"other weights")  # not those that its name says
+    with pytest.raises(UserError, match=r"\.pth: "):
+        find_side(str(published), place / "runs")
+
+
+def test_boxes_of_others_alone_are_compared_and_drawn(
+    run_of: RunOf, perfect: Rows, place: Path, shapes: Path, tmp_path: Path
+) -> None:
+    """A plain COCO results list in the run's folder is not taken for the run's own; nor is one of no rows a fault."""
+    paths = run_of(0, 0, perfect)
+    boxes = paths.folder / "others.json"
+    rows = [{name: row[name] for name in ("image_id", "category_id", "bbox", "score")} for row in perfect]
+    boxes.write_text(json.dumps(without(rows, 0.5)))
+    nothing = tmp_path / "nothing.json"
+    nothing.write_text("[]")
+    annotations, images = shapes / "annotations/instances_val.json", shapes / "val"
+    one, two = find_side(str(paths.folder), place / "runs"), find_side(str(boxes), place / "runs")
+    three = find_side(str(nothing), place / "runs", annotations=annotations, images=images)
+    half, none = compare([one, two, three])
+    assert [entry.metric for entry in half.differences] == ["box AP"]
+    assert 0 < half.differences[0].other < 100 and none.differences[0].other == 0
+    assert none.differences[0].images.high < 0
+    page = write_page(tmp_path / "page", [half, none], [one, two, three])
+    assert page.read_text().count("](pictures/") == 12
+    masks = tmp_path / "masks.json"
+    masks.write_text(json.dumps([{k: v for k, v in row.items() if k != "bbox"} for row in perfect]))
+    three = find_side(str(masks), place / "runs", annotations=annotations)
+    with pytest.raises(UserError, match=r"neither boxes \(bbox\) nor masks"):
+        compare([two, three])
 
 
 def test_what_cannot_be_compared_is_said(run_of: RunOf, perfect: Rows, place: Path, tmp_path: Path) -> None:

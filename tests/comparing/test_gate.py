@@ -2,9 +2,11 @@
 
 from statistics import NormalDist
 
+import numpy as np
 import pytest
 
 from harness.comparing.gate import Number, judge, rates
+from harness.intervals import PRIOR
 
 NORMAL = NormalDist()
 
@@ -40,3 +42,29 @@ def test_many_numbers_keep_the_false_alarms_and_cost_power() -> None:
     found = rates(rows)
     assert found.false_alarm < 0.06
     assert found.missed[2] > rates(rows[:2]).missed[2]
+
+
+def test_the_rates_are_those_of_the_gate_itself() -> None:
+    """Three seeds now, published before: `judge` on draws of its own does as often what `rates` says of it."""
+    generator, draws, drop = np.random.default_rng(5), 600, 1.0
+    alarms = misses = 0
+    for _ in range(draws):
+        now, before = generator.normal(0, PRIOR, (2, 3)), generator.normal(0, PRIOR, (2, 1))
+        for fall in (0.0, drop):
+            told = [
+                verdict.dropped
+                for verdict in judge(
+                    [
+                        Number(table="t", row=str(row), metric="box AP", now=tuple(now[row] - fall * (row == 0)),
+                               before=tuple(before[row]))
+                        for row in (0, 1)
+                    ]
+                )
+            ]  # fmt: skip
+            alarms += fall == 0 and any(told)
+            misses += fall == drop and not told[0]
+    numbers = [Number(table="t", row=str(row), metric="box AP", now=(0.0,) * 3, before=(0.0,)) for row in (0, 1)]
+    found = rates(numbers, tables=20000)
+    assert found.false_alarm == pytest.approx(alarms / draws, abs=0.03)
+    assert found.missed[2] == pytest.approx(misses / draws, abs=0.07)
+    assert found.missed[2] < rates([number("0", 0, 0), number("1", 0, 0)]).missed[2]  # more seeds, fewer misses

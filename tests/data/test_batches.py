@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness.data.batches import collate, plan_epoch, random_for, training_batches
 from harness.data.coco import CocoIndex, CocoSplit, load_index, train_filter
-from harness.data.transforms import Augmentation, Sample
+from harness.data.transforms import Augmentation, Patch, Sample
 from harness.detection.mask_targets import bitmap_targets
 from harness.errors import UserError
 from harness.structures import Batch, Polygons
@@ -241,7 +241,7 @@ def _noise(random: np.random.Generator, height: int, width: int) -> Sample:
         image=np.zeros((height, width, 3), np.uint8),
         boxes=np.tile(np.array([0, 0, width, height], np.float32), (2, 1)),
         labels=np.zeros(2, np.int64),
-        bitmaps=[random.integers(0, 2, (height, width), np.uint8) for _ in range(2)],
+        bitmaps=[Patch(0, 0, random.integers(0, 2, (height, width), np.uint8)) for _ in range(2)],
         polygons=[],
     )
 

@@ -1,6 +1,11 @@
 """The index: hand-written cases, faults in one clear line, and the counts of real photos."""
 
 import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +15,9 @@ import pytest
 from harness.data.coco import CocoIndex, CocoSplit, load_index, train_filter
 from harness.data.masks import bitmap
 from harness.errors import UserError
+from harness.files import sha256
 
-from .coco_files import SQUARE, content, write_split
+from .coco_files import SQUARE, content, many, write_split
 
 
 def _index(tmp_path: Path, value: Any) -> CocoIndex:
@@ -154,3 +160,89 @@ def test_counts_of_real_photos(shared: Path, split: str) -> None:
     assert len(index.category_names) == 80 and index.category_names[0] == "person"
     assert len(train_filter(index)) == stats["images"] - stats["images_without_annotations"]
     assert index.valid.sum() == stats["instances"] - stats["crowd_rle"]
+
+
+def _kept(tmp_path: Path) -> CocoSplit:
+    split = write_split(tmp_path, many(landscapes=3, portraits=2))
+    return replace(split, digest=sha256(split.annotations), indexes=tmp_path / "indexes")
+
+
+def _equal(one: CocoIndex, two: CocoIndex) -> bool:
+    names = [field.name for field in fields(CocoIndex) if field.name not in ("file", "category_names")]
+    return one.category_names == two.category_names and all(
+        np.array_equal(a := getattr(one, name), b := getattr(two, name)) and a.dtype == b.dtype for name in names
+    )
+
+
+def test_a_kept_index_is_the_parsed_one_and_needs_no_annotations(tmp_path: Path) -> None:
+    split = _kept(tmp_path)
+    parsed = load_index(replace(split, indexes=None))
+    first = load_index(split)
+    split.annotations.unlink()
+    again = load_index(split)
+    assert _equal(first, parsed) and _equal(again, parsed) and again.file is not None
+    assert all(map(np.array_equal, again.ground_truth(1).boxes, parsed.ground_truth(1).boxes))
+    passed_on = pickle.loads(content := pickle.dumps(again))  # noqa: S301
+    assert _equal(passed_on, parsed) and len(content) < 1000  # the file's name, not the arrays
+    assert _equal(pickle.loads(pickle.dumps(parsed)), parsed)  # noqa: S301
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-1], lambda content: content[:-9] + b"x" * 9, lambda _: b""]
+)
+def test_a_damaged_index_is_made_anew(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    split = _kept(tmp_path)
+    file = load_index(split).file
+    assert file is not None
+    content = file.read_bytes()
+    file.write_bytes(damage(content))
+    assert _equal(load_index(split), load_index(replace(split, indexes=None)))
+    assert file.read_bytes() == content
+
+
+def test_annotations_that_are_others_than_submitted(tmp_path: Path) -> None:
+    split = _kept(tmp_path)
+    split.annotations.write_text(split.annotations.read_text() + " ")
+    for own in (split, replace(split, indexes=None)):
+        with pytest.raises(UserError, match=r"instances.json: has sha256 .*, the run was submitted with .*; put that"):
+            load_index(own)
+    assert not list((tmp_path / "indexes").glob("*.safetensors"))
+
+
+def test_an_index_that_cannot_be_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    split = _kept(tmp_path)
+    (tmp_path / "indexes").touch()  # no folder can be there
+    assert _equal(load_index(split), load_index(replace(split, indexes=None)))
+    assert "each process parses" in capsys.readouterr().err
+
+
+PARSING = """
+import sys, time
+from pathlib import Path
+from harness.data import coco
+
+real = coco.parse_instances
+def slow(*arguments):
+    print("parsed", flush=True)
+    time.sleep(float(sys.argv[4]))
+    return real(*arguments)
+
+coco.parse_instances = slow
+split = coco.CocoSplit(images=Path(), annotations=Path(sys.argv[1]), digest=sys.argv[2], indexes=Path(sys.argv[3]))
+print(len(coco.load_index(split).labels))
+"""
+
+
+def test_of_processes_that_start_at_once_one_parses_and_another_follows_a_dead_one(tmp_path: Path) -> None:
+    split = _kept(tmp_path)
+
+    def start(seconds: float) -> "subprocess.Popen[str]":
+        words = [str(split.annotations), split.digest, str(split.indexes), str(seconds)]
+        return subprocess.Popen([sys.executable, "-c", PARSING, *words], stdout=subprocess.PIPE, text=True)
+
+    with start(600) as killed:
+        assert killed.stdout is not None and killed.stdout.readline() == "parsed\n"
+        others = [start(0.5) for _ in range(2)]
+        killed.kill()
+    said = [other.communicate(timeout=120)[0].split() for other in others]
+    assert sorted(said) == [["7"], ["parsed", "7"]]

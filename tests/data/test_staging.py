@@ -14,6 +14,7 @@ from harness.data import staging
 from harness.data.coco import CocoSplit, load_index
 from harness.data.layout import find_split
 from harness.data.staging import Progress, Stopped, home_of, stage
+from harness.data.tar import pack
 from harness.errors import UserError
 from harness.files import sha256
 
@@ -146,6 +147,34 @@ def test_told_to_stop(split: CocoSplit, tmp_path: Path, monkeypatch: pytest.Monk
     names = brought(monkeypatch)
     require_equal(staged(split, tmp_path), split)
     assert len(names) == IMAGES - 4 + 1
+
+
+def test_a_tar_is_copied_as_one_file_and_goes_on_where_it_stopped(
+    split: CocoSplit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "PIECE", 10_000)
+    packed = CocoSplit(images=pack(split.images).path, annotations=split.annotations)
+    content = packed.images.read_bytes()
+    try:
+        answers = iter([False] * 3)  # the beginning, two pieces
+        with pytest.raises(Stopped):
+            stage(packed, sha256(split.annotations), tmp_path, tick=print, stop=lambda: next(answers, True))
+        (part,) = tmp_path.rglob("*.part")
+        assert part.stat().st_size == 20_000
+        part.write_bytes(b"z" * 20_000)  # seen below: what is there is not copied again
+        said: list[str] = []
+        copy = staged(packed, tmp_path, lambda progress: said.append(str(progress)))
+        assert copy.images.name == "images.tar" and copy.images.read_bytes() == b"z" * 20_000 + content[20_000:]
+        assert f" of {IMAGES} images" in said[0] and ": 0 of" not in said[0]
+        assert not list(tmp_path.rglob("*.part")) and not (copy.images.parent / "images").exists()
+        facts = json.loads((copy.images.parent / "complete.json").read_text())
+        assert (facts["images"], facts["bytes"]) == (IMAGES, len(content))
+        copy.images.write_bytes(b"torn")
+        (tmp_path / "boot").write_text("another boot\n")
+        monkeypatch.setattr(staging, "_BOOT", tmp_path / "boot")
+        assert staged(packed, tmp_path).images.read_bytes() == content
+    finally:
+        packed.images.unlink()
 
 
 def test_where_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as rle_api
 
@@ -21,6 +21,8 @@ from harness.cell import parse_name
 from harness.data.coco import GroundTruth
 from harness.data.transforms import (
     Augmentation,
+    _nearest,
+    _resized,
     augment,
     choose_scale,
     decode,
@@ -114,7 +116,8 @@ def test_bitmaps_of_the_oracle(shared: Path, flip: bool) -> None:
     image = decode(shared / "reference/oracle/image_a.png")
     augmentation = replace(BITMAP, scales=(oracle["scale"],), flip_probability=float(flip))
     sample = augment(image, truth, augmentation, _random())
-    assert np.array_equal(np.stack(sample.bitmaps), oracle["flipped" if flip else "bitmap_rescaled"].numpy())
+    bitmaps = [patch.within(*sample.image.shape[:2]) for patch in sample.bitmaps]
+    assert np.array_equal(np.stack(bitmaps), oracle["flipped" if flip else "bitmap_rescaled"].numpy())
     assert sample.polygons == []
 
 
@@ -167,7 +170,8 @@ def test_rle_in_both_mask_formats() -> None:
     rle = rle_api.encode(np.asfortranarray(mask))
     truth = GroundTruth(boxes=TRUTH.boxes[1:], labels=TRUTH.labels[1:], segmentations=[rle])
     image = np.zeros((20, 30, 3), np.uint8)
-    (doubled,) = augment(image, truth, BITMAP, _random()).bitmaps
+    (patch,) = augment(image, truth, BITMAP, _random()).bitmaps
+    doubled = patch.within(40, 60)
     assert doubled[4:16, 20:52].all() and doubled.sum() == 12 * 32
     ((part,),) = augment(image, truth, PLAIN, _random()).polygons
     assert {tuple(point) for point in part.reshape(-1, 2)} == {(20, 4), (52, 4), (52, 16), (20, 16)}
@@ -226,3 +230,30 @@ def test_unreadable_image(tmp_path: Path, content: bytes) -> None:
         decode(path)
     with pytest.raises(UserError, match=r"missing.jpg: No such file or directory; `harness data check`"):
         decode(tmp_path / "missing.jpg")
+
+
+@given(st.integers(1, 700), st.integers(1, 700), st.booleans(), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_a_patch_is_what_cv2_makes_of_the_whole_mask(old: int, new: int, flip: bool, seed: int) -> None:
+    """Of a random rectangle of noise, resized to (new, new + 3) by nearest neighbour, and mirrored."""
+    random = np.random.default_rng(seed)
+    mask = np.zeros((old, 300), np.uint8, order="F")
+    (top, bottom), (left, right) = (sorted(random.integers(0, side + 1, 2)) for side in mask.shape)
+    mask[top:bottom, left:right] = random.integers(0, 2, (bottom - top, right - left))
+    rows, columns = _nearest(old, new), _nearest(300, new + 3)
+    found = _resized(mask, rows, columns[::-1] if flip else columns).within(new, new + 3)
+    whole = cv2.resize(np.ascontiguousarray(mask), (new + 3, new), interpolation=cv2.INTER_NEAREST)
+    assert np.array_equal(found, whole[:, ::-1] if flip else whole)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["rgb", "bgr"]), st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_normalised_is_the_value_less_the_mean_by_the_deviation(height: int, width: int, order: Any, seed: int) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    mean, std = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+    out = torch.full((3, height + 2, width + 3), 7.0)
+    normalise(image, out[:, :height, :width], channel_order=order, mean=mean, std=std)
+    channels = torch.from_numpy(image[..., ::-1].copy() if order == "rgb" else image).permute(2, 0, 1).float()
+    expected = (channels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    assert torch.equal(out[:, :height, :width], expected)
+    assert (out[:, height:] == 7).all() and (out[:, :, width:] == 7).all()

@@ -13,6 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from harness.detection.mask_rcnn import MaskRCNN
 from harness.detection.rpn import Proposals
 from harness.structures import Batch, Polygons
+from harness.training.distributed import Ranks
+from harness.training.meter import Meter
+from harness.training.precision import LossScaler
+from harness.training.step import iterate
 
 LOSSES = ["loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "acc", "loss_bbox", "loss_mask", "loss"]
 OBJECTS = [[(10.0, 12, 60, 70), (50.0, 5, 120, 50)], [(5.0, 5, 50, 60)]]
@@ -101,6 +105,20 @@ def test_a_padded_step_waits_for_one_suppression_only(small_model: Small, make_b
         step(model, batch)
     assert waits.seen["nms"] == 2 * 5  # an image and level each
     assert waits.seen["nonzero"] > 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_whole_iteration_waits_no_more_than_its_step(small_model: Small, make_batch: Make, precision: str) -> None:
+    """Accumulated over two micro-batches, with the fused optimiser that a GPU has, loss scaling and the averages."""
+    model = small_model(rpn={"compact": False}, roi={"compact": False}).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4, fused=True)
+    scaler, meter = LossScaler(precision, 512.0, torch.device("cpu")), Meter()
+    batches = [make_batch(OBJECTS), make_batch(OBJECTS, polygons=True)]
+    for number in (1, 2):  # the first one makes the optimiser's and the scaler's state
+        with Waits() as waits:
+            losses = iterate(model, batches, optimizer, scaler, precision=precision, micro_batches=2, ranks=Ranks())
+            meter.add(losses, step=number, seconds=1.0, data_seconds=0.0)
+    assert waits.seen == {"nms": 2}
 
 
 def test_given_proposals_replace_the_networks_own(small_model: Small, make_batch: Make) -> None:

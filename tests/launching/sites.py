@@ -14,6 +14,7 @@ MAIN = Partition(
     default=True,
     state="UP",
     minutes=2880,
+    min_nodes=0,
     max_nodes=8,
     grace_s=0,
     qos=None,

@@ -74,36 +74,43 @@ def test_who_works_on_a_run_without_a_job_takes_it_from_its_job(
     assert seen == [False]
 
 
+OVER = "JobId=15 JobState=COMPLETING Reason=TimeLimit Requeue=1"
+"""What SLURM says of a job to which it sends SIGTERM for its time limit."""
+
+
 def exit_now() -> None:
     raise KeyboardInterrupt
 
 
 @pytest.mark.usefixtures("tiny", "signals")
 @pytest.mark.parametrize(
-    ("number", "refused", "state", "reason"),
+    ("number", "answer", "state", "reason"),
     [
         (signal.SIGUSR2, "", State.QUEUED, "requeued after attempt 1 was stopped by SIGUSR2"),
         (signal.SIGUSR2, "scontrol failed: no", State.KILLED, "; it could not start the next job: scontrol failed: no"),
         (signal.SIGTERM, "", State.KILLED, job.STOPPED_BY[signal.SIGTERM]),
+        (signal.SIGTERM, OVER, State.QUEUED, "requeued after attempt 1 was stopped at the time limit of its job"),
+        (signal.SIGTERM, "scontrol failed: no", State.KILLED, job.STOPPED_BY[signal.SIGTERM]),
     ],
 )
 def test_who_requeues(
-    run: PreparedRun, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, refused: str, state: State, reason: str
+    run: PreparedRun, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, answer: str, state: State, reason: str
 ) -> None:
-    """The job itself, when it was warned; never one that was told to end."""
-    asked: list[list[str]] = []
+    """The job itself, when it was warned or its time is over; never one that was told to end."""
+    asked: list[str] = []
 
     def ask(command: list[str]) -> str:
-        asked.append(command)
-        if refused:
-            raise UserError(refused)
-        return ""
+        asked.append(" ".join(command[-3:]))
+        if answer and answer != OVER:
+            raise UserError(answer)
+        return answer
 
     monkeypatch.setattr(requeue, "ask", ask)
     monkeypatch.setenv("SLURMD_NODENAME", "n2")
     at_step(monkeypatch, 2, lambda: os.kill(os.getpid(), number))
     assert job.run_attempt(run.paths.folder, "http://127.0.0.1:9", job=HERE) == job.STOPPED
-    assert asked == ([["scontrol", "requeue", "12_3"]] if number == signal.SIGUSR2 else [])
+    looked = ["show job 12_3"] if number == signal.SIGTERM else []
+    assert asked == looked + (["scontrol requeue 12_3"] if number == signal.SIGUSR2 or answer == OVER else [])
     found = read_state(run.paths)
     assert found.state == state
     assert reason in found.reason

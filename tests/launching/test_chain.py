@@ -1,18 +1,26 @@
 """The steps after the trainings, without a cluster: what they wait for, whom they give way to, what status says."""
 
+import os
 import signal
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from training.tiny import make_shapes, write_place
 
+from harness.errors import UserError
 from harness.files import write_json
-from harness.launching import chain, chain_entry
-from harness.launching.chain import DONE, Step, lines, read_step, write_step
-from harness.launching.prepare import PreparedRun
+from harness.launching import chain, chain_entry, requeue
+from harness.launching.chain import DONE, Step, lines, plan_chain, read_step, read_steps, start_chain, write_step
+from harness.launching.chain import commands as commands_of
+from harness.launching.cluster import load_cluster
+from harness.launching.prepare import PreparedRun, prepare
 from harness.launching.slurm_jobs import Job, write_job
+from harness.matrix import load_experiment
 from harness.runs import State, write_state
+from harness.settings import load_settings
 
 ROW = "{id}|7|{state}|{reason}|n1|0:10|N/A|0|{name}|\n"
 
@@ -26,7 +34,9 @@ def folder(run: PreparedRun, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_step(
             found, Step(step=step, name="after", job=job, output="out", words=("tiny.yaml",), runs=paths, code="code")
         )
+    monkeypatch.setenv("SLURM_JOB_ID", "10")
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "9")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
     monkeypatch.setenv("HARNESS_TRACKING_URI", "sqlite:///x.db")
     return found
 
@@ -109,6 +119,109 @@ def test_a_report_that_fails_says_why(folder: Path, monkeypatch: pytest.MonkeyPa
     assert step is not None and (step.state, step.text) == ("failed", "error: no store")
 
 
+def warned(*_: object) -> str:
+    """A measurement during which the job's warning comes."""
+    os.kill(os.getpid(), signal.SIGUSR2)
+    return ""
+
+
+def test_a_warned_job_goes_on_in_its_next(run: PreparedRun, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It requeues itself; of jobs in a row that come to nothing the second one fails."""
+    asked: list[list[str]] = []
+    monkeypatch.setattr(requeue, "ask", lambda command: asked.append(command) or "")
+    monkeypatch.setattr(chain_entry, "_harness", warned)
+    queue(monkeypatch, "")
+    write_json(run.paths.result, {})
+    assert step_in(monkeypatch, folder, "benchmark") == 0
+    step = read_step(folder, "benchmark")
+    assert step is not None and (step.state, step.text, step.fruitless) == ("waiting", "0 of 1 runs so far", 1)
+    assert asked == [["scontrol", "requeue", "9_0"]]
+    step_in(monkeypatch, folder, "benchmark")
+    step = read_step(folder, "benchmark")
+    assert step is not None and step.state == "failed" and "more minutes" in step.text
+    assert len(asked) == 1
+
+
+def test_what_a_superseded_step_has_to_say_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later submit has begun the chain anew while the report was being made."""
+    step = read_step(folder, "report")
+    assert step is not None
+    later = replace(step, name="later", job="12_0")
+    monkeypatch.setattr(chain_entry, "_harness", lambda *words: write_step(folder, later) or "")
+    queue(monkeypatch, "")
+    assert step_in(monkeypatch, folder, "report") == 0
+    assert read_step(folder, "report") == later
+
+
+def test_where_a_requeue_is_denied_the_step_is_submitted_anew(
+    run: PreparedRun, folder: Path, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deny(command: list[str]) -> str:
+        raise UserError("scontrol failed: Access denied")
+
+    def measure(*_: object) -> str:
+        write_json(run.paths.benchmark, {})
+        return warned()
+
+    monkeypatch.setattr(requeue, "ask", deny)
+    monkeypatch.setattr(chain_entry, "_harness", measure)
+    queue(monkeypatch, "")
+    write_json(run.paths.result, {})
+    step_in(monkeypatch, folder, "benchmark")
+    step = read_step(folder, "benchmark")
+    assert step is not None and (step.job, step.state, step.fruitless) == ("12_0", "waiting", 0)
+    assert commands == [["sbatch", "--parsable", "benchmark.sh"]]
+
+
+CLUSTER = """\
+gpus_per_node: 8
+minutes: 600
+overrides: [{cells: '*mstrain*', constraint: h100, minutes: 90}]
+"""
+
+
+def test_each_kind_of_job_is_benchmarked_by_itself(tmp_path: Path) -> None:
+    """Of three runs one asks for other nodes: a benchmark each on one GPU of those, and one report behind all."""
+    make_shapes(tmp_path / "shapes")
+    (tmp_path / "here.yaml").write_text(CLUSTER)
+    matrix = write_place(tmp_path, tmp_path / "shapes", multiscale="[false, true]", seeds="[0, 1]")
+    experiment, settings = load_experiment(matrix), load_settings(tmp_path, {})
+    runs = prepare(experiment, settings)[:3]
+    found = plan_chain(experiment, runs, [], load_cluster(str(tmp_path / "here.yaml")), settings.run_root)
+    assert [(step.step, len(step.runs)) for step in found.steps] == [
+        ("benchmark", 2),
+        ("benchmark-2", 1),
+        ("report", 3),
+    ]
+    assert {step.words for step in found.steps} == {(str(tmp_path / "runs/tiny/.chain/tiny.yaml"),)}
+    first, second, report = found.scripts
+    assert "--gpus-per-node=1\n" in first and "--time=600\n" in first and "constraint" not in first
+    assert "--gpus-per-node=1\n" in second and "--time=90\n" in second and "--constraint=h100\n" in second
+    assert "gpus" not in report
+    said = [line for line in commands_of(found).splitlines() if line.startswith("# sbatch")]
+    assert "--dependency=afterany:JOBS_OF_THE_RUNS:JOB_OF_benchmark:JOB_OF_benchmark-2 " in said[2]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_chain_keeps_the_matrix_file_as_it_is(
+    tmp_path: Path, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was left of an earlier chain gives way; each step waits for what comes before it."""
+    make_shapes(tmp_path / "shapes")
+    (tmp_path / "here.yaml").write_text(CLUSTER)
+    matrix = write_place(tmp_path, tmp_path / "shapes")
+    experiment, settings = load_experiment(matrix), load_settings(tmp_path, {})
+    runs, cluster = prepare(experiment, settings), load_cluster(str(tmp_path / "here.yaml"))
+    found = plan_chain(experiment, runs, [], cluster, settings.run_root)
+    write_step(found.folder, replace(found.steps[0], step="benchmark-2"))
+    monkeypatch.setattr(chain, "freeze", lambda root: None)
+    steps = start_chain(found, settings)
+    matrix.write_text("changed")
+    assert load_experiment(Path(steps[1].words[0])).name == "tiny"
+    assert [step.step for step in read_steps(found.folder)] == ["benchmark", "report"]
+    assert commands[1][2] == "--dependency=afterany:12_0"
+
+
 def test_lines(run: PreparedRun, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One done, one whose job is gone; on this machine one whose process has died."""
     run_root = run.paths.folder.parent.parent
@@ -124,6 +237,6 @@ def test_lines(run: PreparedRun, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     ]
     write_step(folder, step)
     assert "job 8_0 is gone without a word" in next(lines(run_root, "tiny"))
-    write_step(folder, replace(step, job=None, host=chain.socket.gethostname(), pid=2**22 - 1, started=1.0))
+    write_step(folder, replace(step, job=None, host=socket.gethostname(), pid=2**22 - 1, started=1.0))
     assert "its process died without a word" in next(lines(run_root, "tiny"))
     assert list(lines(run_root, "other")) == []

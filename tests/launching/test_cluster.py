@@ -75,6 +75,10 @@ environment:
 overrides:
   - {cells: "*"}
   - {cells: "*", account: --uid=0}
+  - {cells: [], minutes: 5}
+python: ~/venv/bin/python
+container: "apptainer exec 'my image.sif"
+staging: scratch
 """
     assert refused(tmp_path, text) == [
         "FILE:1:12: partition 'gpu nodes' must be one word without spaces that does not begin with '-'",
@@ -89,6 +93,10 @@ overrides:
         "FILE:8:3: SLURM_CPUS_PER_TASK belongs to SLURM; use the keys of this file",
         "FILE:10:5: this override gives nothing besides its cells",
         "FILE:11:27: account '--uid=0' must be one word without spaces that does not begin with '-'",
+        "FILE:12:13: cells has no pattern, so this override is for none",
+        "FILE:13:9: python '~/venv/bin/python' is taken word for word: give its path without '~' and '$'",
+        'FILE:14:12: container "apptainer exec \'my image.sif" has a quote that is not closed',
+        "FILE:15:10: staging 'scratch' must be an absolute path, or begin with a variable",
     ]
 
 

@@ -4,9 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.launching.cluster import Cluster, load_cluster
-from harness.launching.cluster_check import cluster_faults, script_fault
-from harness.launching.slurm_site import Allowed, Limits, Qos, Queued, Site
+from harness.launching.cluster_check import cluster_faults, script_fault, share_fault
+from harness.launching.slurm_site import Allowed, Limits, Qos, Site
 from harness.matrix_file import Resources
+from harness.recipe import Recipe
 from launching.sites import CPU, LAB, MAIN, NONE, accounts, site
 
 
@@ -126,21 +127,6 @@ def test_whose_time_limit_counts(tmp_path: Path) -> None:
     assert faults(tmp_path, "minutes: 3000\nqos: short\n", site(partition=part, accounts=free)) == []
 
 
-def test_more_jobs_than_one_may_have(tmp_path: Path) -> None:
-    """Each element of an array is one; those that wait or work count, too."""
-    few = accounts(replace(LAB, limits=replace(NONE, submitted=10)))
-    mine = Queued(account="lab", partition="main", qos="normal")
-    queued = (mine, mine, replace(mine, account="other"))
-    assert faults(tmp_path, "account: lab\n", site(accounts=few, queued=queued), 8) == []
-    assert faults(tmp_path, "account: lab\n", site(accounts=few, queued=queued), 9) == [
-        "mine.yaml:1:10: 9 jobs beside the 2 that wait or work: account lab may have 10 (MaxSubmitJobs); "
-        "submit fewer cells, or the rest when some have ended"
-    ]
-    fewer = accounts(LAB, normal=replace(NONE, submitted=4))
-    (line,) = faults(tmp_path, "qos: normal\n", site(accounts=fewer, queued=queued), 2)
-    assert line.startswith("mine.yaml:1:6: 2 jobs beside the 3 that wait or work: qos normal may have 4")
-
-
 def test_arrays_and_scripts(tmp_path: Path) -> None:
     mine = cluster(tmp_path, "qos: normal\n")
     none = site(config={"MaxArraySize": "0"})
@@ -149,3 +135,36 @@ def test_arrays_and_scripts(tmp_path: Path) -> None:
     assert script_fault(mine, "x" * 2**22, site()) == ""
     small = site(config={"SchedulerParameters": "bf_continue,max_script_size=1000"})
     assert "a script has 1001 bytes, this cluster takes 1000 (max_script_size)" in script_fault(mine, "x" * 1001, small)
+
+
+def test_several_partitions(tmp_path: Path) -> None:
+    """A job that names several may start in any of them: each must be able to take it."""
+    assert faults(tmp_path, "partition: main,cpu\n", site()) == [
+        "mine.yaml:1:12: partition cpu is DOWN: no job of it starts; wait, or name another one",
+        "the matrix file's resources: 8 GPUs a node: a node of partition cpu has at most 0",
+        "the matrix file's resources: 5 CPUs for each of 8 processes a node: a node of partition cpu has at most 32",
+    ]
+    (line,) = faults(tmp_path, "partition: main,xyzzy\n", site())
+    assert line == "mine.yaml:1:12: no partition 'xyzzy' on this cluster; it has main, cpu"
+
+
+def test_a_partition_of_large_jobs(tmp_path: Path) -> None:
+    (line,) = faults(tmp_path, "nodes: 1\n", site(partition=replace(MAIN, min_nodes=2)))
+    assert line == "mine.yaml:1:8: 1 nodes: a job of partition main has at least 2 nodes (MinNodes)"
+
+
+def test_a_user_without_a_default_account(tmp_path: Path) -> None:
+    nobody = replace(accounts(LAB), default=None)
+    assert faults(tmp_path, "partition: main\n", site(accounts=nobody)) == [
+        "mine.yaml: no account is named, and ann has no default one; may charge lab"
+    ]
+
+
+def test_more_processes_than_micro_batches(tmp_path: Path) -> None:
+    """A batch of 16 in micro-batches of 2 is for 8 processes; one of 16 in ones is for 16."""
+    two = cluster(tmp_path, "gpus_per_node: 8\nnodes: 2\n")
+    shape = two.shape_of("x", Resources())
+    said = share_fault(two, "x", shape, Recipe())
+    assert said.endswith("mine.yaml:2:8: 16 processes (2 x 8): a batch of 16 in micro-batches of 2 is for at most 8")
+    assert share_fault(two, "x", shape, replace(Recipe(), micro_batch=1)) == ""
+    assert share_fault(two, "x", replace(shape, nodes=1), Recipe()) == ""

@@ -27,7 +27,8 @@ from harness.files import read_json, write_json
 from harness.matrix import load_experiment
 from harness.recipe import Recipe
 from harness.reporting.records import from_tracking
-from harness.runs import RunPaths, merged_rows
+from harness.run_log import merged_rows
+from harness.runs import RunPaths
 from harness.shipped import find_experiment
 from harness.training import checkpoint
 
@@ -171,7 +172,7 @@ def test_a_cell_trains_is_killed_resumes_and_is_evaluated(place: Path, cell: str
     rows = merged_rows(paths)
     steps = [row for row in rows if row["mode"] == "train"]
     modes = sorted(row["mode"] for row in rows)  # the kill comes after the first iteration, or after the second
-    assert modes == ["attempt", "attempt", "train", "train", "val"]
+    assert modes == ["attempt", "attempt", "times", "train", "train", "val"]
     assert [row["step"] for row in steps] == [1, 2]
     assert [row["lr"] for row in steps] == pytest.approx(RATES)
     assert {row["precision"] for row in rows if row["mode"] == "attempt"} == {

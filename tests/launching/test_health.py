@@ -16,7 +16,8 @@ from harness.failures import Failure
 from harness.launching.prepare import PreparedRun
 from harness.launching.slurm_jobs import Accounting, Standing
 from harness.launching.status import _read, _row
-from harness.runs import State, merged_rows, next_attempt, read_state
+from harness.run_log import merged_rows
+from harness.runs import State, next_attempt, read_state
 from harness.training.watch import HUNG
 
 pytestmark = pytest.mark.slow

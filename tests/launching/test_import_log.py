@@ -25,7 +25,8 @@ from harness.launching.published_log import COCO_ITERATIONS, read_published_log
 from harness.launching.status import _minus_published, _read
 from harness.published import published_rows
 from harness.recipe import Shortening
-from harness.runs import Origin, RunPaths, State, merged_rows, read_spec, read_state
+from harness.run_log import merged_rows
+from harness.runs import Origin, RunPaths, State, read_spec, read_state
 from harness.tracking import points
 from harness.training.build import build_model
 from harness.training.loop import train as train_run

@@ -11,7 +11,8 @@ from harness.errors import UserError
 from harness.launching import job
 from harness.launching.job import INTERRUPTED, STOPPED, USER_ERROR, run_attempt
 from harness.launching.prepare import PreparedRun
-from harness.runs import RunState, State, merged_rows, read_state, write_state
+from harness.run_log import merged_rows
+from harness.runs import RunState, State, read_state, write_state
 from launching.events import at_step, raise_
 
 NO_STORE = "http://127.0.0.1:9"

@@ -67,7 +67,9 @@ def test_two_attempts_one_of_which_works(paths: RunPaths) -> None:
     attempts = read_attempts(paths)
     found = progress_of(paths, attempts, State.RUNNING)
     assert (found.step, found.steps, found.pace, found.left, found.heard) == (60, 120, 2.5, 150.0, START + 150)
-    assert (found.loss, found.iteration_seconds, found.box_ap, found.mask_ap) == (1 / 50, 0.5, 0.03, None)
+    assert (found.loss, found.iteration_seconds, found.box_ap, found.mask_ap) == (None, None, 0.03, None)
+    stopped = progress_of(paths, attempts, State.KILLED)
+    assert (stopped.loss, stopped.iteration_seconds) == (1 / 50, 0.5)
     assert [found.epoch(12), found.epoch(2), found.epoch(1)] == [7, 2, 1]
     assert [(work.seconds, work.gpus) for work in attempts] == [(40.0, 4), (50.0, 4)]
 
@@ -80,6 +82,21 @@ def test_at_rest_what_counts_is_the_checkpoint(paths: RunPaths) -> None:
     write_json(paths.result, {"metrics": {"bbox_mAP": 0.4, "segm_mAP": 0.3}})
     done = progress_of(paths, read_attempts(paths), State.FINISHED)
     assert (done.step, done.left, done.box_ap, done.mask_ap) == (120, 0.0, 0.4, 0.3)
+
+
+def test_one_that_is_resumed_is_where_its_checkpoint_is(paths: RunPaths) -> None:
+    """The first attempt had come to 50, its checkpoint to 45; the second has a folder, then a note of its start."""
+    write(paths, 1, [attempt(1, 0, START), train(50, START + 100)])
+    write_json(paths.checkpoints / "latest.json", [{"step": 45}])
+    before = progress_of(paths, read_attempts(paths), State.RUNNING, starting=True)
+    paths.attempt(2).mkdir()
+    note = Note(rank=0, host="n3", pid=1, started=1.0, phase="start", step=0, image=0, seconds=0.0, stuck=False,
+                written=START + 150)  # fmt: skip
+    write_note(paths.attempt(2), note)
+    attempts = read_attempts(paths)
+    for found in (before, progress_of(paths, attempts, State.RUNNING, starting=True),
+                  progress_of(paths, attempts, State.RUNNING)):  # fmt: skip
+        assert (found.step, found.loss, found.iteration_seconds, found.left) == (45, None, None, 150.0)
 
 
 def accounted(job: str, gpus: int, seconds: int, name: str = "tiny-1a") -> AccountedJob:

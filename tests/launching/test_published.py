@@ -27,7 +27,8 @@ from harness.matrix import Experiment, load_experiment
 from harness.reporting.page import write_report
 from harness.reporting.records import from_tracking
 from harness.reporting.rows import match
-from harness.runs import Origin, State, merged_rows, read_spec, read_state
+from harness.run_log import merged_rows
+from harness.runs import Origin, State, read_spec, read_state
 from harness.settings import Settings, load_settings
 from harness.training import tested
 from harness.training.reevaluate import Verdict, reevaluate

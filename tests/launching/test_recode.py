@@ -8,13 +8,13 @@ from training.tiny import write_place
 
 from harness.errors import UserError
 from harness.files import read_json, write_json
-from harness.launching import frozen_code, slurm_jobs, supervisor
+from harness.launching import frozen_code, local_queue, slurm_jobs, supervisor
 from harness.launching import submit as submit_module
 from harness.launching.frozen_code import code_folder, present_code, read_submission
+from harness.launching.local_queue import Home, queued_folders
 from harness.launching.prepare import prepare
 from harness.launching.slurm_jobs import Job, Standing, write_job
 from harness.launching.submit import Action, Decision, decide, submit
-from harness.launching.supervisor import Home, queued_folders
 from harness.matrix import Experiment, load_experiment
 from harness.runs import RunPaths, State, read_state, write_state
 from harness.settings import Settings, load_settings
@@ -40,7 +40,7 @@ class Place:
 
     def take(self, run: RunPaths, state: State) -> None:
         """As the supervisor does: the run has left the queue, and stands so in its first attempt."""
-        assert supervisor.withdraw(self.home, run)
+        assert local_queue.withdraw(self.home, run)
         write_state(run, state, attempt=1)
 
     def codes(self) -> list[str]:
@@ -111,7 +111,7 @@ def test_jobs_that_wait_are_withdrawn(
     """scancel ends only what pends; whatever the queue then still has, has started."""
     place.submit()
     for index, run in enumerate(place.runs):
-        supervisor.withdraw(place.home, run)
+        local_queue.withdraw(place.home, run)
         write_job(run, Job(name="tiny-1", index=index, id=f"12_{index}", output="", code="/code"))
     asked: list[list[str]] = []
     monkeypatch.setattr(slurm_jobs, "ask", lambda command: asked.append(command) or "")

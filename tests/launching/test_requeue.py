@@ -1,7 +1,9 @@
 """Who starts the next attempt: scontrol, or else a new job that is the run's before SLURM knows of it."""
 
+import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from harness.errors import UserError
 from harness.launching import requeue
 from harness.launching.slurm import OwnJob
 from harness.launching.slurm_jobs import Job, read_job, write_job
-from harness.runs import RunPaths
+from harness.runs import RunPaths, State, read_state
 
 HERE = OwnJob(id="12_3", raw_id=77, restarts=0)
 NAME = "tiny-0000aaaa"
@@ -75,6 +77,48 @@ def test_a_requeue_that_is_allowed_is_all(paths: RunPaths, monkeypatch: pytest.M
     requeue.start_next(paths, HERE)
     assert asked == [["scontrol", "requeue", "12_3"]]
     assert read_job(paths) == Job(name=NAME, index=3, id="12_3", output="o", code="/code")
+
+
+def test_the_next_start_keeps_away_from_nodes_that_are_suspect_by_now(
+    paths: RunPaths, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By sh, in which a stand-in for scontrol says what it was asked: the update fails as long as the job works."""
+    (tmp_path / "scontrol").write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n'
+        f"if [ $1 = requeue ]; then kill -TERM $PPID; exit 0; fi\nmkdir {tmp_path}/tried || exit 0\nexit 1\n"
+    )
+    (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(requeue, "next_time", lambda *_: ("n1", "n3"))
+    requeue.start_next(paths, HERE)
+    update = "update JobId=12_3 ExcNodeList=n1,n3"
+    assert (tmp_path / "asked").read_text().splitlines() == ["requeue 12_3", update, update]
+
+
+def test_a_new_job_keeps_away_from_them_too() -> None:
+    """Whatever the script said before."""
+    kept = requeue.one_element(SCRIPT, 3, ("n1", "n3"))
+    assert kept == SCRIPT.replace("--array=0-7%2", "--array=3\n#SBATCH --exclude=n1,n3")
+    assert requeue.one_element(kept, 3, ("n2",)) == kept.replace("n1,n3", "n2")
+    assert requeue.one_element(kept, 3, ()) == kept
+
+
+def test_a_job_leaves_a_suspect_node_once(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has n1 and n2. Where SLURM gives it n1 again all the same, it works there."""
+    asked: list[list[str]] = []
+    monkeypatch.setattr(requeue, "ask", asked.append)
+    monkeypatch.setattr(requeue, "own_nodes", lambda _: {"n1", "n2"})
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    excluded: tuple[str, ...] = ("n3",)
+    monkeypatch.setattr(requeue, "next_time", lambda *_: excluded)
+    assert not requeue.leave_suspects(paths, HERE)
+    excluded = ("n1", "n3")
+    assert requeue.leave_suspects(paths, HERE)
+    assert asked == [requeue.requeue_command("12_3", excluded)]
+    assert read_state(paths).state == State.QUEUED
+    assert read_state(paths).reason == "left n1, where attempts have failed for the node's sake"
+    assert not requeue.leave_suspects(paths, HERE)
+    assert requeue.leave_suspects(paths, replace(HERE, id="15_3"))
 
 
 def test_where_neither_goes_the_run_stays_this_job_s(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ def read(folder: Path, name: str) -> str:
 
 
 def test_several_releases_were_captured() -> None:
-    assert [folder.name.split(".")[0] for folder in RELEASES][:2] == ["22", "24"]
+    assert [folder.name.split(".")[0] for folder in RELEASES] == ["22", "24", "26"]
 
 
 @release
@@ -165,3 +165,14 @@ def test_the_job_we_are_in() -> None:
     array = {"SLURM_JOB_ID": "14", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3", "SLURM_RESTART_COUNT": "2"}
     element = slurm.own_job(array)
     assert element is not None and (element.id, element.raw_id, element.restarts) == ("12_3", 14, 2)
+
+
+def test_a_job_of_25_as_quoted() -> None:
+    """On several lines, with fields that came since 22.05."""
+    job = slurm.parse_job(read(Path(__file__).parent / "slurm_outputs" / "found", "job-slurm-bridge"))
+    assert (job["JobState"], job["Partition"], job["ExcNodeList"]) == ("CANCELLED", "slurm-bridge", "(null)")
+
+
+def test_a_command_line_that_a_job_quotes_says_nothing_of_its_state() -> None:
+    job = slurm.parse_job("JobId=1 JobName=x JobState=RUNNING SubmitLine=sbatch x JobState=FAILED JobName=y WorkDir=/u")
+    assert (job["JobState"], job["JobName"], job["WorkDir"]) == ("RUNNING", "x", "/u")

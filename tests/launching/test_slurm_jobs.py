@@ -13,7 +13,7 @@ from harness.files import read_json, write_json
 from harness.launching import slurm_jobs
 from harness.launching.ends import read_end, write_end
 from harness.launching.slurm import OwnJob
-from harness.launching.slurm_jobs import Job, Standing, ask, record_requeued, standings, write_job
+from harness.launching.slurm_jobs import Job, Standing, ask, record_requeued, standings, withdraw, write_job
 from harness.runs import RunPaths, State, read_state, write_state
 
 JOB = Job(name="tiny-1a", index=3, id="12_3", output="", code="")
@@ -24,6 +24,7 @@ class Answers:
 
     def __init__(self) -> None:
         self.said: dict[str, str] = {}
+        self.refused = {"sacct": "Slurm accounting storage is disabled"}
 
     def queue(self, state: str, reason: str = "None", *, seconds: int = 0, name: str = JOB.name) -> None:
         used = f"{seconds // 60}:{seconds % 60:02d}"
@@ -32,13 +33,14 @@ class Answers:
 
     def gone(self, accounting: str | None = None) -> None:
         self.said = {"squeue": ""}
+        self.refused["scontrol"] = "slurm_load_jobs error: Invalid job id specified"
         if accounting:
             times = "2026-01-01T00:00:00|2026-01-01T00:01:00|60"
             self.said["sacct"] = f"12_3|77|{accounting}|0:0|{times}|n2|gres/gpu=1|{JOB.name}\n"
 
     def __call__(self, command: list[str]) -> str:
         if command[0] not in self.said:
-            raise UserError(f"{command[0]} failed: no controller")
+            raise UserError(f"{command[0]} failed: {self.refused.get(command[0], 'no controller')}")
         return self.said[command[0]]
 
 
@@ -111,6 +113,50 @@ def test_one_whose_job_is_gone(answers: Answers, paths: RunPaths, accounting: st
     assert shown(paths) == (state, f"job 12_3 {end} without a word of its own", "", False)
     told = "RUNNING" if accounting == "RUNNING" else state  # what it says next time is what counts
     assert (read_json(paths.state)["state"], read_json(paths.state)["attempt"]) == (told, 2)
+
+
+@pytest.mark.parametrize("accounting", [None, "RUNNING"])
+def test_one_that_the_queue_does_not_show_but_the_controller_has(
+    answers: Answers, paths: RunPaths, accounting: str | None
+) -> None:
+    """As the job of another user, or of a partition that squeue hides: it has not ended, and nothing is written."""
+    write_state(paths, State.RUNNING, attempt=2, progress="epoch 1/2")
+    answers.gone(accounting)
+    answers.said["scontrol"] = f"JobId=77 JobName={JOB.name} JobState=RUNNING ExitCode=0:0 NodeList=n2"
+    said = "job 12_3 has not ended (RUNNING), but squeue does not show it"
+    assert shown(paths) == ("RUNNING", "epoch 1/2", said, True)
+    assert read_json(paths.state)["state"] == "RUNNING" and read_end(paths, 2) is None
+
+
+def test_one_of_which_the_controller_does_not_tell(answers: Answers, paths: RunPaths) -> None:
+    """It answered squeue, and nothing more: who submits must leave the run alone."""
+    write_state(paths, State.RUNNING, attempt=2, progress="epoch 1/2")
+    answers.gone()
+    answers.refused["scontrol"] = "Unable to contact slurm controller (connect failure)"
+    (found,) = standings([paths])
+    assert (found.state.state, found.queued) == (State.RUNNING, True)
+    assert found.fault == "scontrol failed: Unable to contact slurm controller (connect failure)"
+    assert read_json(paths.state)["state"] == "RUNNING"
+
+
+@pytest.mark.parametrize(("state", "id_"), [(State.RUNNING, "12_3"), (State.QUEUED, "12_3"), (State.QUEUED, None)])
+def test_one_on_another_cluster_that_shares_the_disk(
+    answers: Answers, paths: RunPaths, state: State, id_: str | None
+) -> None:
+    """Its id is nobody's there, or another job's; only what the run says of itself counts."""
+    write_job(paths, replace(JOB, id=id_, cluster="alpha"))
+    write_state(paths, state, attempt=1, progress="p")
+    write_json(paths.state, read_json(paths.state) | {"updated": time.time() - 1000})
+    answers.gone("CANCELLED by 0")
+    answers.said["scontrol"] = "Configuration data as of 2026-01-01T00:00:00\nClusterName             = beta\n"
+    assert shown(paths) == (str(state), "p", f"job {id_ or JOB.name} is on cluster alpha, seen from beta", True)
+    assert read_json(paths.state)["state"] == state
+    assert withdraw([paths]) == set()
+    write_state(paths, State.KILLED, attempt=1, reason="told")
+    assert shown(paths) == ("KILLED", "told", "", False)
+    write_job(paths, replace(JOB, cluster="beta"))
+    write_state(paths, State.RUNNING, attempt=1)
+    assert shown(paths)[:2] == ("KILLED", "job 12_3 ended as CANCELLED without a word of its own")
 
 
 def test_the_accounting_is_asked_once_for_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -237,6 +283,7 @@ def test_one_that_sbatch_never_took(answers: Answers, tmp_path: Path) -> None:
 def test_an_id_that_has_come_again_is_another_job(answers: Answers, paths: RunPaths) -> None:
     write_state(paths, State.RUNNING, attempt=1)
     answers.queue("RUNNING", name="tiny-2b")
+    answers.said["scontrol"] = "JobId=77 JobName=tiny-2b JobState=RUNNING ExitCode=0:0 NodeList=n2"
     assert shown(paths)[:2] == ("FAILED", "job 12_3 is gone without a word of its own")
 
 

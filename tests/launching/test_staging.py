@@ -6,6 +6,7 @@ import pytest
 from training.tiny import make_shapes, prepared_run
 
 from harness.data import staging
+from harness.files import read_json
 from harness.launching import job
 from harness.launching.prepare import PreparedRun
 from harness.launching.staging import VARIABLE
@@ -38,6 +39,8 @@ def test_the_run_reads_the_copy_and_stays_the_same(
     assert own.paths.spec.read_bytes() == before
     assert read_spec(own.paths).val.images.startswith(str(tmp_path / "shapes"))
     assert f"data set read from {tmp_path}/local/" in capfd.readouterr().err
+    spent = read_json(own.paths.attempt(1) / "times.json")["seconds"]
+    assert spent["staging"] > 0 and spent["start"] > 0
 
 
 def test_where_no_copy_can_be_made_status_says_so(

@@ -1,5 +1,6 @@
 """What a submit decides and queues, and what status says; no supervisor is started here."""
 
+import socket
 import threading
 import time
 from pathlib import Path
@@ -12,14 +13,14 @@ from harness import leases
 from harness.errors import UserError
 from harness.failures import Failure
 from harness.files import read_json, write_json
-from harness.launching import retries, slurm_jobs, supervisor
+from harness.launching import local_queue, retries, slurm_jobs, supervisor
 from harness.launching import submit as submit_module
 from harness.launching.frozen_code import Submission
+from harness.launching.local_queue import Home, Job, queued_folders
 from harness.launching.prepare import prepare, write
 from harness.launching.retries import read_retries
 from harness.launching.status import status_rows
 from harness.launching.submit import Action, decide, submit, wait
-from harness.launching.supervisor import Home, Job, queued_folders
 from harness.matrix import Experiment, load_experiment
 from harness.runs import RunPaths, State, write_state
 from harness.settings import Settings, load_settings
@@ -108,7 +109,7 @@ def test_a_dead_process_is_seen(place: tuple[Experiment, Settings]) -> None:
     run = prepare(*place)[0]
     write(run)
     write_state(run.paths, State.RUNNING, attempt=1)
-    gone = {"state": "RUNNING", "attempt": 1, "host": supervisor.socket.gethostname(), "pid": 2**22 - 1, "started": 1.0}
+    gone = {"state": "RUNNING", "attempt": 1, "host": socket.gethostname(), "pid": 2**22 - 1, "started": 1.0}
     write_json(run.paths.state, gone)
     (decision, _) = decide(prepare(*place), place[1])
     assert (decision.action, decision.text.partition(" (")[0]) == (
@@ -160,21 +161,24 @@ def test_gpus_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_jobs_get_gpus_of_their_own(place: tuple[Experiment, Settings], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first run at work has 0 and 1; of GPUs 4 to 7 made visible, 4 and 5."""
+    """The first run at work has 0 and 1; of those made visible, by number or by name, the first that are free."""
     home = Home(place[1].run_root)
     run = prepare(*place)[0]
     write(run)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert supervisor._free_gpus(home, 2) == [0, 1]
+    assert supervisor._free_gpus(home, 2) == ["0", "1"]
     assert supervisor._free_gpus(home, 0) == []
     write_state(run.paths, State.RUNNING, attempt=3)
     write_json(run.paths.attempt(3) / "gpus.json", [0, 1])
-    assert supervisor._free_gpus(home, 2) == [2, 3]
-    write_json(run.paths.attempt(3) / "gpus.json", [4, 5])
+    assert supervisor._free_gpus(home, 2) == ["2", "3"]
+    write_json(run.paths.attempt(3) / "gpus.json", ["4", "5"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
-    assert supervisor._free_gpus(home, 2) == [6, 7]
+    assert supervisor._free_gpus(home, 2) == ["6", "7"]
+    write_json(run.paths.attempt(3) / "gpus.json", ["MIG-3f"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8a, MIG-3f,GPU-77")
+    assert supervisor._free_gpus(home, 2) == ["GPU-8a", "GPU-77"]
     write_state(run.paths, State.KILLED, attempt=3)
-    assert supervisor._free_gpus(home, 2) == [4, 5]
+    assert supervisor._free_gpus(home, 2) == ["GPU-8a", "MIG-3f"]
 
 
 def test_a_run_that_cannot_be_started_does_not_stop_the_others(
@@ -220,13 +224,13 @@ def test_a_run_queued_while_the_supervisor_leaves(
 
     def late(lease: supervisor.Lease) -> None:
         if len(started) == 1:
-            supervisor.enqueue(home, runs[1].paths, SUBMISSION, minutes=1, gpus=0)
+            local_queue.enqueue(home, runs[1].paths, SUBMISSION, minutes=1, gpus=0)
         release(lease)
 
     monkeypatch.setattr(supervisor, "_start", start)
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(supervisor.Lease, "release", late)
-    supervisor.enqueue(home, runs[0].paths, SUBMISSION, minutes=1, gpus=0)
+    local_queue.enqueue(home, runs[0].paths, SUBMISSION, minutes=1, gpus=0)
     supervisor.supervise(home, jobs=1, tracking_uri="")
     assert started == [run.paths.folder for run in runs]
 
@@ -280,13 +284,13 @@ def test_a_start_that_never_succeeds_is_not_tried_for_ever(
         supervisor, "_start", lambda *_: started.append(1) or write_state(run.paths, State.FAILED, attempt=3)
     )
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.0)
-    supervisor.enqueue(home, run.paths, SUBMISSION, minutes=1, gpus=0)
+    local_queue.enqueue(home, run.paths, SUBMISSION, minutes=1, gpus=0)
     for attempt in (1, 2):
         run.paths.attempt(attempt).mkdir(parents=True)
     supervisor.supervise(home, jobs=1, tracking_uri="")
     assert not started
     assert "attempts 1 and 2 ended without a newer checkpoint" in status_rows(*place)[0].text
-    supervisor.enqueue(home, run.paths, SUBMISSION, minutes=1, gpus=0)
+    local_queue.enqueue(home, run.paths, SUBMISSION, minutes=1, gpus=0)
     supervisor.supervise(home, jobs=1, tracking_uri="")
     assert started
 

@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,10 +18,14 @@ import pytest
 from conftest import ROOT
 from training.tiny import write_place
 
+from harness.launching import supervisor
+from harness.launching.ends import read_end
+from harness.launching.frozen_code import Submission, freeze, write_submission
 from harness.launching.job import STOPPED_BY
 from harness.leases import _read
 from harness.processes import is_working
-from harness.runs import RunPaths, State, merged_rows, read_state
+from harness.run_log import merged_rows, read_log
+from harness.runs import RunPaths, State, read_state
 
 pytestmark = pytest.mark.slow
 
@@ -199,14 +204,30 @@ def test_two_submits_at_once_and_a_failing_run(place: Place, tmp_path: Path, sha
 
 
 def test_the_time_limit_is_the_matrixs(place: Place, tmp_path: Path, shapes: Path) -> None:
-    """A minute: submitit warns half a minute before, and the run leaves a checkpoint."""
+    """A minute: submitit warns half a minute before, the run leaves a checkpoint, and goes on in its next attempt."""
     write_place(tmp_path, shapes, minutes=1, epochs=1000, shorten="")
     (row,) = place.command("submit", "tiny.yaml", "--json")
     paths = RunPaths(Path(row["folder"]))
+    deadline = time.monotonic() + 240
+    while not (paths.segment(2).exists() and read_log(paths.segment(2))):
+        assert time.monotonic() < deadline, place.log()
+        time.sleep(0.5)
+    begun, before = read_log(paths.segment(2))[0], read_log(paths.segment(1))
+    assert begun["step"] >= max(entry["step"] for entry in before if entry["mode"] == "train")
+    assert begun["replayed"] is None
+    end = read_end(paths, 1)
+    assert end is not None and end.reason == f"requeued after attempt 1 was {STOPPED_BY[signal.SIGUSR2]}"
+    place.command("cancel", "tiny.yaml")
     assert place.wait(paths, ended) == State.KILLED
-    assert read_state(paths).reason == STOPPED_BY[signal.SIGUSR2]
-    saved = json.loads((paths.checkpoints / "latest.json").read_text())[-1]
-    assert saved["step"] == len(trained(paths)) or saved["step"] > 3
+
+
+def test_a_job_sees_its_own_gpus_alone(tmp_path: Path) -> None:
+    """Also by names, which submitit does not take."""
+    paths = RunPaths(tmp_path / "tiny" / "cell")
+    write_submission(paths, Submission(code=freeze(tmp_path).name, matrix=""))
+    words = shlex.split(supervisor._python(paths, ["GPU-8a", "MIG-77"]))
+    said = subprocess.run([*words, "-c", "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"], capture_output=True)
+    assert said.stdout == b"GPU-8a,MIG-77\n"
 
 
 def test_torchrun(place: Place, tmp_path: Path, shapes: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,19 @@ from training.tiny import write_place
 
 from harness.errors import UserError
 from harness.files import write_json
-from harness.launching import cancel as cancelling
-from harness.launching import clean, output, supervisor
+from harness.launching import clean, local_queue, output
 from harness.launching.cancel import cancel
 from harness.launching.choose import chosen, found_runs, only
 from harness.launching.clean import leftovers, remove
 from harness.launching.frozen_code import Submission, write_submission
+from harness.launching.local_queue import Home
 from harness.launching.prepare import PreparedRun, prepare, write
-from harness.launching.slurm_jobs import Job, write_job
+from harness.launching.slurm_jobs import Job, read_job, write_job
 from harness.launching.status import BROKEN, RunStatus, status_rows
-from harness.launching.supervisor import Home
+from harness.launching.submit import Action, decide
 from harness.matrix import Experiment, load_experiment
 from harness.processes import start_time
-from harness.runs import RunPaths, State, read_state, write_state
+from harness.runs import CANCELLED, RunPaths, State, read_state, settle, write_state
 from harness.settings import Settings, load_settings
 
 Place = tuple[Experiment, Settings]
@@ -101,6 +102,30 @@ def test_status_by_squeue_and_sacct(place: Place, commands: Commands) -> None:
     assert (first.ended, second.ended) == (False, False)
 
 
+def test_jobs_of_another_cluster_that_shares_the_disk_are_left_alone(place: Place, commands: Commands) -> None:
+    """By a submit, too, which would else start each run a second time."""
+    runs = with_jobs(place)
+    for run in runs:
+        job = read_job(run.paths)
+        assert job is not None
+        write_job(run.paths, replace(job, cluster="alpha"))
+    commands.answer("squeue", "")
+    commands.answer("sacct", "12_0|77|FAILED|1:0|2026-01-01T00:00:00|2026-01-01T00:01:00|60|n1||tiny-1a")
+    commands.answer("scontrol", "ClusterName             = beta")
+    said = [f"job 12_{index} is on cluster alpha, seen from beta" for index in (0, 1)]
+    assert [(row.state, row.reason, row.fault) for row in status_rows(*place)] == [
+        ("RUNNING", said[0], ""), ("QUEUED", said[1], ""),
+    ]  # fmt: skip
+    assert [(entry.action, entry.text) for entry in decide(runs, place[1])] == [
+        (Action.LEAVE, said[0]), (Action.LEAVE, said[1]),
+    ]  # fmt: skip
+    done = cancel([run.paths for run in runs], Home(place[1].run_root))
+    assert done == [f"{text}: left alone" for text in said]
+    assert [read_state(run.paths).state for run in runs] == [State.RUNNING, State.QUEUED]
+    assert not any(run.paths.cancelled.exists() for run in runs)
+    assert not any(call.startswith("scancel") for call in commands.calls)
+
+
 def test_status_without_an_accounting_and_without_slurm(place: Place, commands: Commands) -> None:
     runs = with_jobs(place)
     commands.answer("squeue", f"{WORKS}\n{WAITS}")
@@ -138,7 +163,7 @@ def test_cancel_on_a_cluster(place: Place, commands: Commands) -> None:
     assert done == ["job 12_0 on n2 told to save and leave", "job 12_1 removed from the queue"]
     assert commands.calls[1:] == ["scancel --quiet 12_1", "scancel --quiet --signal=TERM 12_0"]
     assert read_state(runs[0].paths).state == State.RUNNING  # it will say itself how it ends
-    assert (read_state(runs[1].paths).state, read_state(runs[1].paths).reason) == (State.KILLED, cancelling.CANCELLED)
+    assert (read_state(runs[1].paths).state, read_state(runs[1].paths).reason) == (State.KILLED, CANCELLED)
 
 
 def test_a_job_that_starts_is_ended(place: Place, commands: Commands) -> None:
@@ -148,6 +173,10 @@ def test_a_job_that_starts_is_ended(place: Place, commands: Commands) -> None:
     write_state(runs[0].paths, State.RUNNING, attempt=1, progress="starting")
     assert cancel([runs[0].paths], Home(place[1].run_root)) == ["job 12_0 on n2 ended"]
     assert commands.calls[1:] == ["scancel --quiet 12_0"]
+    commands.answer("squeue", "")  # SLURM has killed it before it could say anything
+    commands.answer("sacct", "12_0|77|CANCELLED by 0|0:15|2026-01-01T00:00:00|2026-01-01T00:01:00|60|n2||tiny-1a")
+    first, _ = status_rows(*place)
+    assert (first.state, first.reason) == ("KILLED", CANCELLED)
 
 
 def test_nothing_is_cancelled_where_slurm_does_not_answer(place: Place, commands: Commands) -> None:
@@ -163,15 +192,20 @@ def test_cancel_on_this_machine(place: Place) -> None:
     home = Home(place[1].run_root)
     for run in (first, second):
         write(run)
-    supervisor.enqueue(home, first.paths, Submission(code="c", matrix="m"), minutes=1, gpus=0)
+    local_queue.enqueue(home, first.paths, Submission(code="c", matrix="m"), minutes=1, gpus=0)
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     write_state(second.paths, State.RUNNING, attempt=1, progress="epoch 1/2", pid=process.pid)
     done = cancel([first.paths, second.paths], home)
     assert done == ["removed from the queue", f"process {process.pid} told to save and leave"]
     assert process.wait(60) == -signal.SIGTERM
-    assert supervisor.queued_folders(home) == set()
+    assert local_queue.queued_folders(home) == set()
     assert read_state(first.paths).state == State.KILLED
     assert cancel([first.paths], home) == [""]
+    for run in (first, second):  # one of which did not live to say so
+        found = settle(run.paths)
+        assert (found.state, found.reason) == (State.KILLED, CANCELLED)
+    local_queue.enqueue(home, second.paths, Submission(code="c", matrix="m"), minutes=1, gpus=0)
+    assert not second.paths.cancelled.exists()
 
 
 def test_what_runs_elsewhere_is_cancelled_there(place: Place) -> None:

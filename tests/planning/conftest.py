@@ -19,9 +19,10 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_shapes(tmp_path_factory.mktemp("shapes") / "shapes")
 
 
-def attempt_row(*, device: str = "GPU", world: int = 1) -> dict[str, Any]:
+def attempt_row(*, name: str = "GPU", device: str = "cpu", world: int = 1) -> dict[str, Any]:
     """The first row of an attempt, as far as it is looked at."""
-    return {"mode": "attempt", "world": world, "env_info": {"hardware": {"device": device, "count": world}}}
+    hardware = {"device": name, "count": world}
+    return {"mode": "attempt", "device": device, "world": world, "env_info": {"hardware": hardware}}
 
 
 def train_row(step: int, time: float, *, data_time: float = 0.0, memory: int = 100) -> dict[str, Any]:
@@ -39,9 +40,10 @@ def write_attempt(
         write_json(paths.attempt(number) / "times.json", times)
 
 
-def finish(run: PreparedRun, seconds: float, **first: Any) -> None:
+def finish(run: PreparedRun, seconds: float, *, data_time: float = 0.0, **first: Any) -> None:
     """Make a run that finished, with so many seconds an iteration."""
     write(run)
-    write_attempt(run.paths, 1, [attempt_row(**first), train_row(1, 9.0), train_row(2, seconds)])
+    rows = [attempt_row(**first), train_row(1, 9.0), train_row(2, seconds, data_time=data_time)]
+    write_attempt(run.paths, 1, rows)
     write_json(run.paths.result, {})
     write_state(run.paths, State.FINISHED, attempt=1)

@@ -34,6 +34,12 @@ def test_each_job_has_a_start() -> None:
     assert seconds(FULL, RATES, world=8, limit_s=7200) == pytest.approx(22_870 + 4 * 100)
 
 
+def test_each_job_but_the_first_resumes() -> None:
+    """With 100 s to go on from a checkpoint a job works 7200 - 200 s: 22,870 / 7000 = 3.3, 4 of them."""
+    rates = replace(RATES, resume_s=100.0)
+    assert seconds(FULL, rates, world=8, limit_s=7200) == pytest.approx(22_870 + 4 * 100 + 3 * 100)
+
+
 def test_what_is_left_of_a_resumed_run() -> None:
     """At the checkpoint of iteration 100 of epoch 11: 1 epoch less 100 iterations, and 2 tests."""
     left = work_left(epochs=12, iterations=7330, images=100, epoch=10, step=10 * 7330 + 100)

@@ -22,14 +22,14 @@ def test_nothing_yet(tmp_path: Path) -> None:
 def test_the_median_without_the_first_rows_of_the_last_hardware(tmp_path: Path) -> None:
     """Of the attempts on 2 x B: 0.4, 0.6 and 0.5; what warmed up (9.0) and what ran on A (3.0) does not count."""
     paths = RunPaths(tmp_path)
-    write_attempt(paths, 1, [attempt_row(device="A"), train_row(1, 9.0), train_row(2, 3.0, memory=900)])
-    write_attempt(paths, 2, [attempt_row(device="B", world=2), train_row(3, 9.0), train_row(4, 0.4, data_time=0.1)])
+    write_attempt(paths, 1, [attempt_row(name="A"), train_row(1, 9.0), train_row(2, 3.0, memory=900)])
+    write_attempt(paths, 2, [attempt_row(name="B", world=2), train_row(3, 9.0), train_row(4, 0.4, data_time=0.1)])
     rows = [train_row(5, 9.0), train_row(6, 0.6, data_time=0.2), train_row(7, 0.5, memory=300)]
-    write_attempt(paths, 3, [attempt_row(device="B", world=2), *rows])
+    write_attempt(paths, 3, [attempt_row(name="B", world=2), *rows])
     found = measure(paths)
     assert found is not None
     assert (found.rates.iteration_s, found.processes, found.hardware) == (0.5, 2, "2 x B")
-    assert found.memory_mb == 300
+    assert (found.memory_mb, found.device) == (300, "cpu")
     assert found.data_share == pytest.approx(0.3 / 1.5)
     assert (found.rates.image_s, found.rates.start_s, found.rates.checkpoint_s) == (None, None, None)
 
@@ -53,4 +53,16 @@ def test_times(tmp_path: Path) -> None:
     found = measure(paths)
     assert found is not None
     assert (found.rates.image_s, found.rates.start_s, found.rates.checkpoint_s) == (2.0, 25.0, 2.0)
-    assert found.resume_s == 5.0
+    assert found.rates.resume_s == 5.0
+
+
+def test_of_a_long_journal_the_end_counts(tmp_path: Path) -> None:
+    """9 s at first, 2 s in the last 100 of 300 rows; the very last line is torn."""
+    paths = RunPaths(tmp_path)
+    rows = [train_row(step, 9.0 if step <= 200 else 2.0, memory=step) for step in range(1, 301)]
+    write_attempt(paths, 1, [attempt_row(world=2), *rows])
+    with paths.segment(1).open("a") as file:
+        file.write('{"mode": "train", "step": 301, "ti')
+    found = measure(paths)
+    assert found is not None
+    assert (found.rates.iteration_s, found.memory_mb, found.processes) == (2.0, 300, 2)

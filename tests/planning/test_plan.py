@@ -12,8 +12,9 @@ from harness.files import write_json
 from harness.launching.prepare import prepare, write
 from harness.launching.submit import decide
 from harness.matrix import Experiment, load_experiment
+from harness.planning.disk import Room, room
 from harness.planning.pilot import pilot_experiment
-from harness.planning.plan import Plan, free_bytes, make_plan, require_budget, unmeasured
+from harness.planning.plan import Plan, crowded, make_plan, plan_of, require_budget, require_room, unmeasured
 from harness.runs import Origin, State, write_state
 from harness.settings import Settings, load_settings
 from planning.conftest import attempt_row, finish, train_row, write_attempt
@@ -47,7 +48,7 @@ def test_new_runs(tmp_path: Path, shapes: Path) -> None:
     assert [run.estimate.iterations for run in plan.runs] == [6, 6]
     assert sources(plan) == ["not known: harness submit --pilot measures it"] * 2
     assert (plan.gpu_hours, len(plan.unknown), plan.at_once) == (0.0, 2, 1)
-    assert plan.free == pytest.approx(free_bytes(tmp_path / "not" / "there"), rel=0.1)
+    assert plan.room.free == pytest.approx(room(tmp_path / "not" / "there").free, rel=0.1)
     assert not (tmp_path / "runs").exists()
 
 
@@ -118,7 +119,7 @@ def test_a_budget(tmp_path: Path, shapes: Path) -> None:
     assert [run.estimate.gpu_hours for run in plan.runs] == [pytest.approx(expected)] * 2
     assert (plan.gpu_hours, plan.at_once) == (pytest.approx(2 * expected), None)
     require_budget(plan, 0.63)
-    with pytest.raises(UserError, match=r"^2 runs take 0\.6 GPU-hours, the budget is 0\.5: .*nothing was started$"):
+    with pytest.raises(UserError, match=r"^2 runs take 0\.62 GPU-hours, the budget is 0\.5: .*nothing was started$"):
         require_budget(plan, 0.5)
     require_budget(make_plan(experiment, settings), 0)  # no GPU on this machine: nothing to count
 
@@ -144,9 +145,9 @@ def test_pilots(tmp_path: Path, shapes: Path) -> None:
     ]
     short = pilots.cells[0].shortening
     assert (short.epochs, short.iterations_per_epoch, short.eval_images, short.image_scale) == (2, 150, 200, 0.05)
-    assert unmeasured(experiment, settings, decide(prepare(experiment, settings), settings)) == 2
+    assert unmeasured(make_plan(experiment, settings)) == 2
     finish(prepare(pilots, settings)[0], 1.0)
-    assert unmeasured(experiment, settings, decide(prepare(experiment, settings), settings)) == 1
+    assert unmeasured(make_plan(experiment, settings)) == 1
 
 
 def test_a_pilot_is_no_longer_than_its_cell(tmp_path: Path, shapes: Path) -> None:
@@ -155,3 +156,75 @@ def test_a_pilot_is_no_longer_than_its_cell(tmp_path: Path, shapes: Path) -> Non
     assert pilots.cells[0].shortening.iterations_per_epoch == 3
     pilots = pilot_experiment(*place(tmp_path, shapes, epochs=1, shorten=", iterations_per_epoch: 5"))
     assert pilots.cells[0].shortening.iterations_per_epoch == 2
+
+
+def test_room_on_the_disk(tmp_path: Path, shapes: Path) -> None:
+    """Two runs of three checkpoints each. Where one checkpoint finds no room, nothing is started; else it is said."""
+    plan = make_plan(*place(tmp_path, shapes, seeds="[0, 1]"))
+    one = plan.runs[0].checkpoint
+    assert plan.size == sum(run.estimate.bytes or 0 for run in plan.runs) > 6 * one
+    require_room(replace(plan, room=Room(free=one)))
+    assert crowded(replace(plan, room=Room(free=plan.size))) == ""
+    said = crowded(replace(plan, room=Room(free=one, limit="the quota of group lab")))
+    assert "and the quota of group lab has" in said and "(2)" in said
+    with pytest.raises(UserError, match=r"\+tiny: a checkpoint of it takes .* the disk has .* nothing was started$"):
+        require_room(replace(plan, room=Room(free=one - 1)))
+
+
+def test_tests_of_published_checkpoints_save_none(tmp_path: Path, shapes: Path) -> None:
+    experiment, settings = place(tmp_path, shapes)
+    decisions = decide(prepare(experiment, settings), settings)
+    (run,) = plan_of(replace(experiment, origin=Origin.PUBLISHED), settings, decisions).runs
+    (trained,) = plan_of(experiment, settings, decisions).runs
+    assert run.checkpoint == 0 and (run.estimate.bytes or 0) < trained.checkpoint
+
+
+def test_on_nodes(tmp_path: Path, shapes: Path) -> None:
+    """Six runs of 8 GPUs and equal length: on one node one after the other, on four nodes in two rounds."""
+    experiment, settings = place(tmp_path, shapes, seeds="[0, 1, 2, 3, 4, 5]")
+    settings = on_cluster(settings, tmp_path)
+    each = make_plan(experiment, settings).seconds
+    assert make_plan(experiment, settings, nodes=1).seconds == pytest.approx(6 * each)
+    assert make_plan(experiment, settings, nodes=4).seconds == pytest.approx(2 * each)
+
+
+def test_another_number_of_gpus_tells(tmp_path: Path, shapes: Path) -> None:
+    """A pilot on 2 GPUs, 4 s an iteration: on 8 at the ideal speed 1 s, at 0.965^2 of that 1.0738 s. Measured on 8 of
+
+    another experiment, 1.25 s: that counts.
+    """
+    experiment, settings = place(tmp_path, shapes)
+    cluster = on_cluster(settings, tmp_path)
+    (pilot,) = prepare(pilot_experiment(experiment, cluster), cluster)
+    finish(pilot, 4.0, world=2, device="cuda")
+    write_json(pilot.paths.attempt(1) / "job.json", {})
+    (run,) = make_plan(experiment, cluster).runs
+    assert run.estimate.iteration_s == pytest.approx(1 / 0.965**2)
+    assert run.estimate.source.endswith("on 2 x GPU, scaled to 8 GPUs (93% of the ideal, assumed)")
+    (other,) = prepare(replace(experiment, name="other"), cluster)
+    finish(other, 1.25, world=8, device="cuda")
+    write_json(other.paths.attempt(1) / "job.json", {})
+    (run,) = make_plan(experiment, cluster).runs
+    assert run.estimate.iteration_s == 1.25 and run.estimate.measured is not None
+
+
+def test_the_measured_efficiency_counts(tmp_path: Path, shapes: Path) -> None:
+    """8 s on one GPU and 5 s on two are 80 % of the ideal a doubling: on 8, 5 x 2 / 8 s at 0.8^2 of that, 1.953 s."""
+    experiment, settings = place(tmp_path, shapes)
+    cluster = on_cluster(settings, tmp_path)
+    for name, world, seconds in (("one", 1, 8.0), ("two", 2, 5.0)):
+        (run,) = prepare(replace(experiment, name=name), cluster)
+        finish(run, seconds, world=world, device="cuda")
+        write_json(run.paths.attempt(1) / "job.json", {})
+    (found,) = make_plan(experiment, cluster).runs
+    assert found.estimate.iteration_s == pytest.approx(1.953125)
+    assert found.estimate.source.endswith("on 2 x GPU, scaled to 8 GPUs (64% of the ideal, measured)")
+
+
+def test_more_processes_than_a_batch_is_for(tmp_path: Path, shapes: Path) -> None:
+    """Eight of a batch of 2 in one micro-batch: the runs would fail as soon as they start."""
+    experiment, settings = place(tmp_path, shapes)
+    plan = make_plan(experiment, on_cluster(settings, tmp_path))
+    assert [(run.action, run.why) for run in plan.runs] == [("cannot start", "more processes than its batch is for")]
+    assert plan.faults[0].endswith(":1:16: 8 processes (1 x 8): a batch of 2 in micro-batches of 2 is for at most 1")
+    assert make_plan(*place(tmp_path, shapes)).faults == ()

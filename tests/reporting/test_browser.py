@@ -142,6 +142,39 @@ def test_dark_by_the_system_and_by_the_button(page: Tab) -> None:
     page.until(f"{ink} === 'rgb(230, 237, 243)'")
 
 
+def test_the_chosen_colours_are_remembered_until_they_are_the_systems(page: Tab, published: str) -> None:
+    white, dark = "rgb(255, 255, 255)", "rgb(13, 17, 23)"
+    page.ask("document.getElementById('theme').click()")
+    page.until(f"{PAPER} === '{dark}'")
+    page.open("about:blank")
+    page.open(published)
+    assert page.ask(PAPER) == dark
+    assert page.ask("document.getElementById('theme').textContent") == "Light"
+    page.ask("document.getElementById('theme').click()")
+    page.until(f"{PAPER} === '{white}'")
+    page.look(1400, 1000, dark=True)
+    page.until(f"{PAPER} === '{dark}'")
+
+
+def test_fields_of_the_recipe_filter_too(page: Tab) -> None:
+    """One row is FP16; of the five 2x rows one is caffe; the rate falls at 8 and 11 in nine."""
+    write = (
+        "{ const box = document.querySelector('#filter input'); box.value = '%s';"
+        " box.dispatchEvent(new Event('input', {bubbles: true})) }"
+    )
+    for words, shown in (
+        ("precision=fp16", 1),
+        ("epochs=24", 5),
+        (" epochs=24  PYTORCH ", 4),
+        ("epochs=24 precision=fp16", 0),
+        ("lr_steps=[8,11]", 9),
+    ):
+        page.ask(write % words)
+        assert page.ask(SHOWN) == shown, words
+    page.ask("document.querySelector('#filter [type=reset]').click()")
+    page.until(f"{SHOWN} === 21")
+
+
 @pytest.mark.parametrize("width", [1400, 420])
 def test_nothing_is_wider_than_the_window(page: Tab, width: int) -> None:
     page.look(width, 900)

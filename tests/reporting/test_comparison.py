@@ -9,6 +9,7 @@ from harness.matrix import load_experiment
 from harness.reporting.check import check_report
 from harness.reporting.comparison import MEASURED, checkpoint_tables, measured_table
 from harness.reporting.markdown import result_table
+from harness.reporting.measures import ASSUMED
 from harness.reporting.page import write_report
 from harness.reporting.rows import match
 from reporting.conftest import V100, Load, finished, on_cpu, unfinished
@@ -70,6 +71,9 @@ def test_measured_beside_published_with_the_difference(load: Load) -> None:
     """R-50 1x is published at 38.2, 34.7, 4.4 GB, 16.1 fps. Seeds of 38.0 and 38.6 have the mean 38.3, that is +0.1,
 
     and the deviation .6 / sqrt 2 = .42; 34.0 is -0.7; 4.41 GB is +0.0; 40.06 fps on an H100 is 40.1, +24.0 to a V100.
+
+    Assumed deviations of .3: the mean of two seeds lies within 1.96 x .3 / sqrt 2 = .416, and its difference from
+    another training within 1.96 x .3 x sqrt(1 + 1/2) = .720.
     """
     experiment = load("seeds: [0, 1, 2]\ninclude: [{backbone: R-50}, {backbone: R-50, style: caffe}]\n")
     plain, caffe = experiment.cells
@@ -93,17 +97,18 @@ def test_measured_beside_published_with_the_difference(load: Load) -> None:
     )  # fmt: skip
     assert list(first.values())[3:9] == [
         "38.2",
-        "38.3 ± 0.4 (n=2 of 3)",
-        "+0.1",
+        "38.3 ± 0.4 [37.9, 38.7] (n=2 of 3)",
+        "+0.1 [-0.6, +0.8]",
         "34.7",
-        "34.0 ± 0.0 (n=2 of 3)",
-        "-0.7",
+        "34.0 ± 0.0 [33.6, 34.4] (n=2 of 3)",
+        "-0.7 [-1.4, +0.0]",
     ]
-    assert list(first.values())[9:14] == ["4.4", "-", "-", "4.4", "+0.0"]
-    assert list(first.values())[14:19] == ["16.1", "-", "-", "40.1", "+24.0"]
-    assert shown.rows[0].marks == ("seed 2: failed: no room",)
-    assert list(second.values())[9:14] == ["4.3", "4.4", "+0.1", "-", "-"]
-    assert list(second.values())[14:19] == ["-", "16.1", "-", "-", "-"]  # its speed was never published
+    assert list(first.values())[9:14] == ["4.4", "-", "-", "4.4 ± 0.0 (n=2 of 3)", "+0.0"]
+    assert list(first.values())[14:19] == ["16.1", "-", "-", "40.1 ± 0.0 (n=2 of 3)", "+24.0"]
+    assert shown.rows[0].marks == ("seed 2: failed: no room", ASSUMED)
+    assert list(second.values())[9:14] == ["4.3", "4.4 ± 0.0 [4.4, 4.4] (n=3)", "+0.1", "-", "-"]
+    # its speed was never published
+    assert list(second.values())[14:19] == ["-", "16.1 ± 0.0 [16.1, 16.1] (n=3)", "-", "-", "-"]
 
 
 def test_a_cpus_memory_and_speed_are_not_held_against_a_gpus(load: Load) -> None:

@@ -1,9 +1,11 @@
 """model-index.yml: the form of model zoos, and only full results in it."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from conftest import ROOT
+from pydantic import BaseModel, Field, ValidationError
 from ruamel.yaml import YAML
 
 from harness.published import published_rows
@@ -53,15 +55,133 @@ def test_a_published_row_in_the_fields_of_its_metafile() -> None:
     assert (fp16["mode"], fp16["value"]) == ("FP16", 41.49)  # 1000 / 24.1
 
 
+class Form(BaseModel, extra="forbid"):
+    """A part of a metafile.yml of mmdetection 2.x (configs/*/metafile.yml); what it does not list is refused."""
+
+
+class Paper(Form):
+    URL: str
+    Title: str
+
+
+class CollectionMetadata(Form):
+    data: str | list[str] = Field(alias="Training Data")
+    techniques: list[str] = Field(alias="Training Techniques")
+    resources: str | list[str] = Field(alias="Training Resources")
+    architecture: list[str] = Field(alias="Architecture")
+
+
+class Collection(Form):
+    name: str = Field(alias="Name")
+    metadata: CollectionMetadata = Field(alias="Metadata")
+    paper: Paper = Field(alias="Paper")
+    readme: str = Field(alias="README")
+
+
+class Timed(Form):
+    value: float = Field(gt=0)
+    hardware: str
+    backend: Literal["PyTorch"]
+    batch: Literal[1] = Field(alias="batch size")
+    mode: Literal["FP32", "FP16", "BF16"]
+    resolution: str = Field(pattern=r"\(\d+, \d+\)")
+
+
+class OverSeeds(Form):
+    box: str = Field(alias="box AP")
+    mask: str = Field(alias="mask AP")
+
+
+class ModelMetadata(Form):
+    """Seed and Over Seeds are ours; the form lets a model say what else it likes here."""
+
+    epochs: int = Field(alias="Epochs", gt=0)
+    memory: float | None = Field(None, alias="Training Memory (GB)", gt=0)
+    timed: list[Timed] | None = Field(None, alias="inference time (ms/im)", min_length=1)
+    seed: int | None = Field(None, alias="Seed")
+    seeds: OverSeeds | None = Field(None, alias="Over Seeds")
+
+
+class BoxMetrics(Form):
+    value: float = Field(alias="box AP", ge=0, le=100)
+
+
+class MaskMetrics(Form):
+    value: float = Field(alias="mask AP", ge=0, le=100)
+
+
+class BoxResult(Form):
+    task: Literal["Object Detection"] = Field(alias="Task")
+    dataset: str = Field(alias="Dataset")
+    metrics: BoxMetrics = Field(alias="Metrics")
+
+
+class MaskResult(Form):
+    task: Literal["Instance Segmentation"] = Field(alias="Task")
+    dataset: str = Field(alias="Dataset")
+    metrics: MaskMetrics = Field(alias="Metrics")
+
+
+class Model(Form):
+    name: str = Field(alias="Name")
+    collection: str = Field(alias="In Collection")
+    config: str = Field(alias="Config", pattern=r"\.(py|json)$")
+    metadata: ModelMetadata = Field(alias="Metadata")
+    results: list[BoxResult | MaskResult] = Field(alias="Results", min_length=1, max_length=2)
+    weights: str = Field(alias="Weights", pattern=r"\.pth$")
+    log: str = Field(alias="Training Log", pattern=r"\.json$")
+
+
+class Index(Form):
+    collections: list[Collection] = Field(alias="Collections")
+    models: list[Model] = Field(alias="Models")
+
+
+def well_formed(text: str) -> Index:
+    """The text as an index whose models have names of their own and are in a collection that is there."""
+    index = Index.model_validate(parsed(text), strict=True)
+    names = [model.name for model in index.models]
+    assert len(set(names)) == len(names)
+    assert {model.collection for model in index.models} <= {collection.name for collection in index.collections}
+    return index
+
+
+def test_it_has_the_form_of_model_zoos(load: Load) -> None:
+    rows = published_records(published_rows().values())
+    assert len(well_formed(model_index([(row.name, row) for row in rows], [], None)).models) == 21
+    experiment = load("seeds: [0, 1]\n" + ONE)
+    records = [finished(experiment.cells[0], seed) for seed in (0, 1)]
+    filled, _ = match(experiment, records)
+    index = well_formed(model_index(*models(filled), "../runs", filled))
+    assert [model.metadata.seed for model in index.models] == [0, 1]
+    assert well_formed(model_index([], [("x", "y")], None)).models == []
+    for report in (ROOT / "reports").glob("*/model-index.yml"):
+        well_formed(report.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("box AP: 38.2", "box AP: 382"), ("Weights:", "Weight:"), ("In Collection: Mask R-CNN", "In Collection: Other")],
+)
+def test_the_form_is_no_matter_of_course(old: str, new: str) -> None:
+    rows = published_records(published_rows().values())
+    text = model_index([(row.name, row) for row in rows], [], None)
+    assert old in text
+    with pytest.raises((ValidationError, AssertionError)):
+        well_formed(text.replace(old, new, 1))
+
+
 def test_each_seed_is_a_model_with_its_own_weights(load: Load) -> None:
     experiment = load("seeds: [0, 1, 2]\n" + ONE)
     cell = experiment.cells[0]
     records = [finished(cell, 0, box=0.38), finished(cell, 1, box=0.39), unfinished(cell, "FAILED", 2)]
     full, others = models(match(experiment, records)[0])
-    found = parsed(model_index(full, others, "../../runs"))["Models"]
+    found = parsed(model_index(full, others, "../../runs", match(experiment, records)[0]))["Models"]
     assert [model["Name"].removeprefix(f"{cell.name}_") for model in found] == ["seed0", "seed1"]
     assert [model["Results"][0]["Metrics"]["box AP"] for model in found] == [38.0, 39.0]
     assert others == []
+    over = {"box AP": "38.5 ± 0.7 [38.1, 38.9] (n=2 of 3)", "mask AP": "34.0 ± 0.0 [33.6, 34.4] (n=2 of 3)"}
+    assert [(model["Metadata"]["Seed"], model["Metadata"]["Over Seeds"]) for model in found] == [(0, over), (1, over)]
 
 
 @pytest.mark.parametrize(

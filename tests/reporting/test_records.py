@@ -52,7 +52,7 @@ def test_a_finished_run_becomes_its_record(tmp_path: Path) -> None:
     paths = folders.finished(tmp_path, spec)
     metrics = {
         "val/epoch": 2.0, "val/bbox_mAP": 0.2, "val/segm_mAP": 0.1, "val/bbox_mAP_s": float("nan"), "val/lr": 0.02,
-        "epoch": 2.0, "train/loss": 0.5, "memory_gb": 4.0,
+        "epoch": 2.0, "train/loss": 0.5, "memory_gb": 4.0, "gpu_hours": 0.5, "overhead": 0.04,
     }  # fmt: skip
     record = of_tracked(tracked(paths, metrics))
     assert record == Record(
@@ -77,6 +77,8 @@ def test_a_finished_run_becomes_its_record(tmp_path: Path) -> None:
         history=(EpochAP(epoch=1, bbox_mAP=0.1, segm_mAP=None), EpochAP(epoch=2, bbox_mAP=0.2, segm_mAP=0.1)),
         memory_gb=4.0,
         memory_kind="cuda",
+        gpu_hours=0.5,
+        overhead=0.04,
         hardware=Hardware(kind="cuda", device="NVIDIA H100", count=8),
         versions={"python": "3.11.9", "torch": "2.6.0", "cuda": "12.4"},
         commit="c0ffee",

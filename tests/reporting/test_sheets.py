@@ -6,6 +6,7 @@ from pathlib import Path
 
 from harness.matrix import load_experiment
 from harness.reporting.as_published import published_tables
+from harness.reporting.measures import ASSUMED
 from harness.reporting.rows import match
 from harness.reporting.sheets import sheets
 from harness.reporting.tables import result_tables
@@ -28,6 +29,18 @@ def test_the_published_tables_as_csv_are_the_reference(shared: Path) -> None:
     ]
 
 
+def test_ap_over_seeds_stands_in_columns_of_numbers(load: Load) -> None:
+    """38.0, 38.4, 38.5 as tests/test_intervals.py has them; nothing of a cell without a finished seed."""
+    experiment = load("seeds: [0, 1, 2]\ninclude: [{backbone: [R-50, R-101]}]\n")
+    records = [finished(experiment.cells[0], seed, box=box) for seed, box in enumerate((0.380, 0.384, 0.385))]
+    rows = match(experiment, records)[0]
+    (text,) = sheets(result_tables(experiment, rows, None), rows).values()
+    first, second = csv.DictReader(io.StringIO(text))
+    names = [f"box AP {what}" for what in ("n", "seeds", "mean", "deviation", "low", "high")]
+    assert [first[name] for name in names] == ["3", "3", "38.3000", "0.2646", "37.6428", "38.9572"]
+    assert [second[name] for name in names] == ["0", "3", "-", "-", "-", "-"]
+
+
 def test_marks_stand_on_one_line_and_missing_links_are_dashes(load: Load) -> None:
     experiment = load("seeds: [0, 1]\ninclude: [{backbone: R-50}]\n")
     cell = experiment.cells[0]
@@ -35,5 +48,6 @@ def test_marks_stand_on_one_line_and_missing_links_are_dashes(load: Load) -> Non
     (text,) = sheets(result_tables(experiment, match(experiment, records)[0], None)).values()
     (row,) = csv.DictReader(io.StringIO(text))
     assert text.count("\n") == 2
-    assert (row["box AP"], row["marks"]) == ("38.0 (n=1 of 2)", "seed 1: failed: one two; three")
+    assert row["box AP"] == "38.0 [37.4, 38.6] (n=1 of 2)"
+    assert row["marks"] == f"seed 1: failed: one two; three; {ASSUMED}"
     assert (row["config"], row["model"], row["log"]) == ("-", "-", "-")

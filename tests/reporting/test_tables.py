@@ -9,7 +9,7 @@ import pytest
 from harness import axes
 from harness.errors import UserError
 from harness.matrix import Experiment, load_experiment
-from harness.reporting.measures import device
+from harness.reporting.measures import ASSUMED, device
 from harness.reporting.records import Hardware, Record
 from harness.reporting.rows import match
 from harness.reporting.tables import ResultTable, result_tables
@@ -81,21 +81,23 @@ def test_what_was_not_measured_is_a_dash(load: Load) -> None:
 
 
 def test_seeds_show_mean_deviation_and_number(load: Load) -> None:
-    # 38.0, 38.4, 38.5: mean 38.3; squares .09 + .01 + .04 = .14, over n - 1 = 2: .07, its root .2646
+    # 38.0, 38.4, 38.5: mean 38.3; squares .09 + .01 + .04 = .14, over n - 1 = 2: .07, its root .2646;
+    # t(0.975, 2) = 4.3027, x .2646 / sqrt 3 = .657
     cell = (experiment := load(SEEDS)).cells[0]
     found = [finished(cell, seed, box=box) for seed, box in enumerate((0.380, 0.384, 0.385))]
     row = shown(experiment, *found)
-    assert row["box AP"] == "38.3 ± 0.3 (n=3)"
-    assert row["mask AP"] == "34.0 ± 0.0 (n=3)"
-    assert row["Inf time (fps) on H100"] == "16.1"
+    assert row["box AP"] == "38.3 ± 0.3 [37.6, 39.0] (n=3)"
+    assert row["mask AP"] == "34.0 ± 0.0 [34.0, 34.0] (n=3)"
+    assert row["Inf time (fps) on H100"] == "16.1 ± 0.0 [16.1, 16.1] (n=3)"
     assert row["marks"] == []
-    # without the last: mean 38.2, deviation .4 / sqrt 2 = .2828
+    # without the last: mean 38.2, deviation .4 / sqrt 2 = .2828; assumed .3 / sqrt 2 x 1.96 = .416
     row = shown(experiment, *found[:2], unfinished(cell, "FAILED", 2, reason="out of memory"))
-    assert row["box AP"] == "38.2 ± 0.3 (n=2 of 3)"
-    assert row["marks"] == ["seed 2: failed: out of memory"]
+    assert row["box AP"] == "38.2 ± 0.3 [37.8, 38.6] (n=2 of 3)"
+    assert row["Inf time (fps) on H100"] == "16.1 ± 0.0 (n=2 of 3)"  # nothing is assumed of speed
+    assert row["marks"] == ["seed 2: failed: out of memory", ASSUMED]
     row = shown(experiment, found[0])
-    assert row["box AP"] == "38.0 (n=1 of 3)"
-    assert row["marks"] == ["seed 1, 2: no run is recorded yet"]
+    assert row["box AP"] == "38.0 [37.4, 38.6] (n=1 of 3)"
+    assert row["marks"] == ["seed 1, 2: no run is recorded yet", ASSUMED]
 
 
 @pytest.mark.parametrize(
@@ -148,6 +150,16 @@ def test_memory_and_speed_of_a_cpu_stand_in_its_own_columns(load: Load) -> None:
     assert [gpu[name] for name in columns] == ["4.4", "16.1", "-", "-"]
     assert cpu["marks"] == ["trained on a CPU (AMD EPYC), not on a GPU"]
     assert "Mem (GB) on CPU" not in shown(experiment, records[1])
+
+
+def test_gpu_hours_stand_beside_ap_where_gpus_were_used(load: Load) -> None:
+    experiment = load(TWO)
+    first, second = finished(experiment.cells[0], gpu_hours=41.26), finished(experiment.cells[1], gpu_hours=0.034)
+    columns = tables(experiment, [first, second])[0].columns
+    assert columns[columns.index("mask AP") + 1] == "GPU-hours"
+    found = [shown(experiment, first, second, row=row)["GPU-hours"] for row in (0, 1)]
+    assert found == ["41.3", "0.034"]
+    assert "GPU-hours" not in shown(experiment, replace(on_cpu(first), gpu_hours=0.0))
 
 
 def test_the_processs_memory_never_fills_the_gpu_column(load: Load) -> None:

@@ -1,7 +1,9 @@
 """Files that are missing, changed or unexpected; servers that answer, and that do not."""
 
 import hashlib
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,48 @@ def test_a_run_that_the_report_leaves_out_with_a_reason_is_known(folder: Path, l
     assert found(folder) == []
 
 
+def test_files_beside_the_report_that_nobody_knows(folder: Path) -> None:
+    """A picture that the README's own text shows is known; one that it does not name is not, nor is an old plot."""
+    page = folder / "README.md"
+    page.write_text(page.read_text() + "\n![mine](my%20picture.png)\n")
+    for name in ("my picture.png", "other.png", "plots/old.svg", "pictures/0123456789.jpg", "pictures/9999999999.jpg"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    assert [text.split(": ")[0] for kind, text in found(folder) if kind == Kind.UNEXPECTED] == [
+        f"{folder}/{name}" for name in ("other.png", "pictures/9999999999.jpg", "plots/old.svg")
+    ]
+
+
+def test_folders_of_harness_publish(folder: Path) -> None:
+    """One as it was written, one of the same cell with other weights, log and files, one of another experiment."""
+    run = Path("runs/small/mask_rcnn_r50_fpn_1x_coco-seed0-0123456789")
+    digits = hashlib.sha256(b"weights").hexdigest()[:8]
+    good, bad, foreign = (
+        Path("published") / name
+        for name in (
+            f"mask_rcnn_r50_fpn_1x_coco_20260203_040506-{digits}",
+            "mask_rcnn_r50_fpn_1x_coco+shortened_20260204_040506-00000000",
+            "mask_rcnn_r50_fpn_1x_coco+lr=0.1_20260204_040506-00000000",
+        )
+    )
+    for place in (good, bad, foreign):
+        place.mkdir(parents=True)
+        (place / f"{place.name}.pth").write_bytes(b"weights")
+        for name in ("config.json", "log.json", "README.md"):
+            (place / name).write_bytes((run / name).read_bytes() if name != "README.md" else b"")
+    (bad / "config.json").unlink()
+    (bad / "log.json").write_text("of another run")
+    (bad / "notes.txt").write_text("mine")
+    findings = verify(read_manifest(folder / "manifest.json"), folder, published=Path("published"))
+    assert [(finding.kind, finding.text.removeprefix(f"published: {bad}/")) for finding in findings] == [
+        (Kind.CHANGED, f"{bad.name}.pth: sha256 {hashlib.sha256(b'weights').hexdigest()[:16]}..., "
+                       "expected 00000000..."),
+        (Kind.MISSING, "config.json"),
+        (Kind.UNEXPECTED, "log.json: the log of no run in the manifest"),
+        (Kind.UNEXPECTED, "notes.txt: not made by harness publish"),
+    ]  # fmt: skip
+
+
 def links(rows: int) -> Manifest:
     return published_manifest(list(published_rows().values())[:rows])
 
@@ -111,10 +155,60 @@ def test_offline_nothing_is_checked_and_no_server_is_asked_twice(tmp_path: Path)
         raise UnreachableError("cannot be reached: no network")
 
     findings = list(verify(links(3), tmp_path, ask=ask))
-    assert [finding.kind for finding in findings] == [Kind.NOT_CHECKED] * 9
+    assert [(finding.kind, finding.text) for finding in findings] == [
+        (Kind.NOT_CHECKED, "6 files on download.openmmlab.com: cannot be reached: no network"),
+        (Kind.NOT_CHECKED, "3 files on github.com: cannot be reached: no network"),
+    ]
     assert not any(finding.is_fault for finding in findings)
-    assert len(asked) == 2  # of download.openmmlab.com and github.com
+    assert len(asked) == 2
     assert summary(links(3), findings) == "9 files of 3 rows: 9 not checked"
+
+
+class Files(BaseHTTPRequestHandler):
+    """A server of one file of 10 bytes, and of one that it does not say the length of; a third is forbidden."""
+
+    def do_HEAD(self) -> None:
+        name = self.path.removeprefix("/")
+        self.send_response({"there.pth": 200, "long.pth": 200, "forbidden.pth": 403}.get(name, 404))
+        if name == "there.pth":
+            self.send_header("Content-Length", "10")
+        self.end_headers()
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+def test_a_real_server_and_one_that_is_dead(tmp_path: Path) -> None:
+    """Of the 10 bytes that a manifest may mean as 10, as 11, or not at all; the second server was closed."""
+    server, dead = (ThreadingHTTPServer(("127.0.0.1", 0), Files) for _ in range(2))
+    dead.server_close()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    alive, gone = (f"http://127.0.0.1:{one.server_address[1]}" for one in (server, dead))
+    files = {
+        "same": (f"{alive}/there.pth", 10),
+        "unsaid": (f"{alive}/there.pth", None),
+        "changed": (f"{alive}/there.pth", 11),
+        "silent": (f"{alive}/long.pth", 11),
+        "forbidden": (f"{alive}/forbidden.pth", 10),
+        "lost": (f"{alive}/lost.pth", 10),
+        "one": (f"{gone}/a.pth", 1),
+        "two": (f"{gone}/b.pth", 1),
+    }
+    (row,) = links(1).rows
+    row = replace(
+        row, files={role: FileRecord(path=url, size=size, sha256=None) for role, (url, size) in files.items()}
+    )
+    try:
+        findings = list(verify(replace(links(1), rows=(row,)), tmp_path))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert [(finding.kind, finding.text.replace(alive, "A")) for finding in findings] == [
+        (Kind.CHANGED, f"{row.name}: changed: A/there.pth: 10 bytes, the manifest says 11"),
+        (Kind.NOT_CHECKED, f"{row.name}: forbidden: A/forbidden.pth (the server answers 403 Forbidden)"),
+        (Kind.MISSING, f"{row.name}: lost: A/lost.pth: the server answers 404 Not Found"),
+        (Kind.NOT_CHECKED, f"2 files on {gone[7:]}: cannot be reached: [Errno 111] Connection refused"),
+    ]
 
 
 def test_a_copy_whose_hash_disagrees_with_the_published_name(tmp_path: Path) -> None:
@@ -125,7 +219,7 @@ def test_a_copy_whose_hash_disagrees_with_the_published_name(tmp_path: Path) -> 
     assert findings == [
         Finding(
             kind=Kind.CHANGED,
-            text=f"{ODD}: checkpoint: {tmp_path / row.model_file}: sha256 {digest}..., the manifest says 8bd2c639...",
+            text=f"{ODD}: checkpoint: {tmp_path / row.model_file}: sha256 {digest}..., expected 8bd2c639...",
         )
     ]
 

@@ -40,6 +40,7 @@ def preempt(job: str) -> None:
 @contextmanager
 def partition(name: str, settings: str) -> Iterator[None]:
     """A partition of a test's own."""
+    call(f"scontrol delete PartitionName={name}", check=False)  # of a session that was killed
     call(f"scontrol create PartitionName={name} MaxTime=60 State=UP {settings}")
     try:
         yield

@@ -69,7 +69,7 @@ def _assert_undisturbed(place: Place, paths: RunPaths) -> None:
     """The weights are those of a training by the same specification, which nothing happens to."""
     spec = read_spec(paths)
     if spec.key not in _UNDISTURBED:
-        other, threads = RunPaths(place.folder / "undisturbed"), torch.get_num_threads()
+        other, threads = RunPaths(place.folder / f"undisturbed-{spec.key}"), torch.get_num_threads()
         torch.set_num_threads(1)
         assert train(Training(other, spec, Ranks(), attempt=next_attempt(other)))
         torch.set_num_threads(threads)

@@ -10,7 +10,8 @@ from typing import Any
 from conftest import ROOT
 from training.tiny import make_shapes, write_place
 
-from harness.runs import RunPaths, State, merged_rows, read_log, read_state
+from harness.run_log import merged_rows, read_log
+from harness.runs import RunPaths, State, read_state
 from slurm.waiting import eventually
 
 
@@ -44,8 +45,8 @@ class Place:
         found = self.harness("status", "tiny.yaml", "--json", **environ).stdout
         return json.loads(found)  # type: ignore[no-any-return]
 
-    def states(self) -> list[str]:
-        return [row["state"] for row in self.status()]
+    def states(self, **environ: str) -> list[str]:
+        return [row["state"] for row in self.status(**environ)]
 
 
 def run(row: dict[str, Any]) -> RunPaths:

@@ -1,15 +1,19 @@
 """What fails on a real SLURM: why, and what a retry changes."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.failures import Failure
+from harness.files import read_json
 from harness.launching.ends import read_end, write_end
+from harness.launching.slurm import parse_job
 from harness.runs import RunPaths, State, read_state
-from slurm.conftest import eventually, output
+from slurm.conftest import call, eventually, output
+from slurm.faults import hurrying, node_of, partition
 from slurm.place import Place, run, steps
 
 pytestmark = pytest.mark.slurm
@@ -57,6 +61,30 @@ def suspect(place: Place, node: str) -> None:
     for attempt in (1, 2):
         paths = RunPaths(place.folder / "runs" / "other" / node)
         write_end(paths, attempt, State.FAILED, kind=Failure.NODE, reason="ECC error", nodes=node)
+
+
+@pytest.mark.slow
+def test_a_node_that_becomes_suspect_after_the_submit(cluster: Path, place: Place) -> None:
+    """One run works there, and is requeued; the other's job waits, and gets the node then. Both go on elsewhere."""
+    with partition("shaky", "Nodes=n3,n4"):
+        busy = "sbatch --parsable --partition=shaky --nodelist=n4 --exclusive --output=/dev/null --wrap"
+        subprocess.run([*busy.split(), "sleep 999"], check=True, capture_output=True)
+        place.write("partition: shaky\narray_parallelism: 1", multiscale="[false, true]")
+        rows = place.submit()
+        one, other = map(run, rows)
+        eventually(lambda: steps(one, "train"), 240)
+        suspect(place, node := node_of(rows[0]["job"]))
+        call(f"scancel --signal=USR2 {rows[0]['job']}")
+        eventually(lambda: read_state(other).reason.startswith(f"left {node}, where attempts have failed"), 120)
+        shown = [f"scontrol --oneliner show job {row['job']}" for row in rows]
+        eventually(lambda: [parse_job(output(line))["ExcNodeList"] for line in shown] == [node] * 2)
+        call("scancel --partition=shaky --nodelist=n4")
+        hurry = hurrying([row["job"] for row in rows])
+        eventually(lambda: hurry() and place.states() == ["FINISHED"] * 2, 240)
+    for paths, attempts in ((one, 2), (other, 1)):
+        assert steps(paths, "train") == [1, 2, 3, 4, 5, 6]
+        assert read_state(paths).attempt == attempts
+        assert read_json(paths.attempt(attempts) / "job.json")["node"] != node
 
 
 @pytest.mark.slow

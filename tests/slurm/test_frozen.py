@@ -10,7 +10,8 @@ from conftest import ROOT
 
 from harness.launching.frozen_code import Submission, read_submission
 from harness.provenance import trained_by
-from harness.runs import RunPaths, State, read_state, segments
+from harness.run_log import segments
+from harness.runs import RunPaths, State, read_state
 from slurm.conftest import call, eventually, start_now
 from slurm.place import Place, run, steps
 

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.runs import State, merged_rows, read_state
+from harness.run_log import merged_rows
+from harness.runs import State, read_state
 from slurm.conftest import call, eventually, output, start_now
-from slurm.place import Place, run, steps
+from slurm.faults import processes
+from slurm.outcome import assert_whole
+from slurm.place import Place, finished, first_steps, run, steps, text
 
 pytestmark = pytest.mark.slurm
 
@@ -54,26 +57,28 @@ def test_what_a_dry_run_shows(place: Place) -> None:
     assert not (place.folder / "runs").exists()
 
 
-def test_a_warned_run_of_two_nodes_saves_requeues_itself_and_goes_on(place: Place) -> None:
-    """2 nodes x 2 processes of gloo; nothing is trained twice, and the second start runs the same code."""
-    place.write("nodes: 2\ngpus_per_node: 2", batch=8, epochs=3, shorten=", iterations_per_epoch: 4")
+def test_a_warned_run_of_two_nodes_requeues_itself_and_then_loses_a_process(place: Place) -> None:
+    """2 nodes x 2 processes of gloo; nothing is trained twice, and all starts run the same code."""
+    place.write("nodes: 2\ngpus_per_node: 2", batch=8, epochs=4, shorten=", iterations_per_epoch: 4")
     (row,) = place.submit()
     paths = run(row)
     eventually(lambda: steps(paths, "train"), 240)
     call(f"scancel --signal=USR2 {row['job']}")
     eventually(lambda: read_state(paths).state == State.QUEUED, 120)
     start_now(row["job"])
-    eventually(lambda: read_state(paths).state == State.FINISHED, 240)
-    assert steps(paths, "train") == list(range(1, 13))
-    assert steps(paths, "val") == [4, 8, 12]
+    eventually(lambda: read_state(paths).attempt == 2 and len(steps(paths, "train")) > len(first_steps(paths)), 240)
+    processes(row["job"])[3].kill()
+    eventually(lambda: place.states() == ["FAILED"], 120)
+    assert re.match(r"rank 3 on \w+ \(process \d+\) died without a word", text(place)), text(place)
+    assert [again["action"] for again in place.submit()] == ["resume"]
+    finished(paths, 3)
+    assert_whole(place, paths, iterations=4, weights=False)
     attempts = [row for row in merged_rows(paths) if row["mode"] == "attempt"]
-    assert [(row["world"], row["world_before"], row["replayed"]) for row in attempts] == [
-        (4, None, None),
-        (4, 4, None),
-    ]
-    first, second = (json.loads((paths.attempt(number) / "job.json").read_text()) for number in (1, 2))
-    assert (first["restarts"], second["restarts"]) == (0, 1)
-    assert first["code"] == second["code"]
+    assert [(row["world"], row["world_before"]) for row in attempts] == [(4, None), (4, 4), (4, 4)]
+    assert attempts[1]["replayed"] is None
+    starts = [json.loads((paths.attempt(number) / "job.json").read_text()) for number in (1, 2, 3)]
+    assert [start["restarts"] for start in starts] == [0, 1, 0]
+    assert len({start["code"] for start in starts}) == 1
     assert not list(paths.folder.glob(".meeting*"))
 
 

@@ -49,7 +49,7 @@ def test_followed_over_a_requeue_and_cancelled(place: Place, cluster: Path, tmp_
         waited = place.harness("wait", "tiny.yaml", check=False)
     finally:
         following.kill()
-    assert notes.splitlines()[-1] == f"note: {first['name']} seed 0: KILLED, stopped by SIGTERM (a scheduler, or kill)"
+    assert notes.splitlines()[-1] == f"note: {first['name']} seed 0: KILLED, cancelled by harness cancel"
     assert following.returncode == 0
     shown = [int(number) for number in re.findall(r"^\[(\d+)/180\] epoch \d+/60  loss", log.read_text(), re.MULTILINE)]
     assert shown == steps(run(first), "train")

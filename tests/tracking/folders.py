@@ -7,7 +7,8 @@ from typing import Any
 
 from harness.files import write_json
 from harness.recipe import Recipe, Shortening
-from harness.runs import RunPaths, RunSpec, RunState, SplitSpec, State, merge_log, write_spec
+from harness.run_log import merge_log
+from harness.runs import RunPaths, RunSpec, RunState, SplitSpec, State, write_spec
 
 START = 1_700_000_000.0
 """When every run here starts; step s is logged s seconds later."""

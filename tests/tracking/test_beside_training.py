@@ -11,7 +11,8 @@ from training.tiny import make_shapes, prepared_run, tiny_backbone
 
 from harness.launching import job
 from harness.launching.job import STOPPED, run_attempt
-from harness.runs import State, merged_rows, read_log, read_state
+from harness.run_log import merged_rows, read_log
+from harness.runs import State, read_state
 from harness.tracking.shipment import ship
 from harness.training import loop
 

@@ -10,7 +10,7 @@ import urllib.request
 import pytest
 
 from harness.errors import UserError
-from harness.launching import job, supervisor
+from harness.launching import job, local_queue, supervisor
 from harness.settings import load_settings
 from harness.tracking.query import runs
 from harness.tracking.shipment import ship
@@ -113,7 +113,7 @@ def test_what_a_job_starts_has_no_password_in_its_command(tmp_path, monkeypatch)
     monkeypatch.setattr(job.subprocess, "Popen", lambda command, **options: started.append(command))
     job._start_shipper(finished(tmp_path / "runs"), settings(tmp_path, f"http://anna:{PASSWORD}@node7").tracking_uri)
     supervisor.start_detached(
-        supervisor.Home(tmp_path / "runs"),
+        local_queue.Home(tmp_path / "runs"),
         code=tmp_path / "code",
         jobs=1,
         threads=1,

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.runs import read_log
+from harness.run_log import read_log
 from harness.tracking import system
 from harness.tracking.system import find_node, gpu_probes, host_probe, sampling
 

@@ -16,7 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from harness.errors import UserError
 from harness.launching.prepare import PreparedRun
-from harness.runs import RunPaths, RunSpec, merged_rows, read_spec
+from harness.run_log import merged_rows
+from harness.runs import RunPaths, RunSpec, read_spec
 from harness.training import checkpoint, distributed, loop, validation
 from harness.training.distributed import Ranks
 from harness.training.precision import LossScaler

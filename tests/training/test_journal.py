@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.runs import RunPaths, read_log
+from harness.run_log import read_log
+from harness.runs import RunPaths
 from harness.training import journal as journal_module
 from harness.training.journal import Journal, repair
 

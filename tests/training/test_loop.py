@@ -21,7 +21,8 @@ from harness.errors import UserError
 from harness.files import read_json, sha256
 from harness.launching.prepare import PreparedRun
 from harness.provenance import running_code
-from harness.runs import RunPaths, RunSpec, read_log
+from harness.run_log import read_log
+from harness.runs import RunPaths, RunSpec
 from harness.training import checkpoint, loop, validation
 from harness.training.loop import train
 from harness.training.session import Training
@@ -59,6 +60,7 @@ def test_rows_of_a_run(trained: Training) -> None:
         ("val", 1, 3, 3),
         *[("train", 2, i, i + 3) for i in (1, 2, 3)],
         ("val", 2, 3, 6),
+        ("times", None, None, 6),
     ]
     losses = ["loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "acc", "loss_bbox", "loss_mask", "loss"]
     assert list(rows[1]) == ["mode", "epoch", "iter", "step", "lr", "memory", *losses, "time", "data_time", "stamp"]
@@ -81,7 +83,7 @@ def test_first_row_says_where_and_with_what(trained: Training) -> None:
 
 
 def test_val_rows_are_of_their_checkpoints(trained: Training) -> None:
-    last = read_log(trained.paths.log)[-1]
+    last = [row for row in read_log(trained.paths.log) if row["mode"] == "val"][-1]
     assert trained.saved is not None
     assert last["checkpoint_sha256"] == trained.saved.sha256 == sha256(trained.saved.path)
     evaluation = read_json(trained.paths.evaluation)
@@ -170,8 +172,9 @@ def test_the_attempt_says_what_it_repeats(undisturbed: Training, tmp_path: Path)
     first, second, third = (read_log(paths.segment(number)) for number in (1, 2, 3))
     heads = [rows[0] for rows in (first, second, third)]
     assert [(row["step"], row["replayed"]) for row in heads] == [(0, None), (3, None), (3, [4, 5])]
-    assert [row["journal"] for row in heads] == [{}, {"0001": 2}, {"0001": 2, "0002": 3}]
-    assert [[row["step"] for row in rows[1:]] for rows in (first, second, third)] == [[2], [4, 5], [5]]
+    assert [row["journal"] for row in heads] == [{}, {"0001": 3}, {"0001": 3, "0002": 4}]
+    steps = [[row["step"] for row in rows if row["mode"] in ("train", "val")] for rows in (first, second, third)]
+    assert steps == [[2], [4, 5], [5]]
     assert third[1]["mode"] == "val"
     assert journal(paths) == journal(undisturbed.paths)
 

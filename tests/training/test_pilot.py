@@ -10,7 +10,7 @@ from harness.errors import UserError
 from harness.files import read_json
 from harness.launching.prepare import PreparedRun
 from harness.recipe import Shortening
-from harness.runs import read_log
+from harness.run_log import read_log
 from harness.training import benchmark as benchmark_module
 from harness.training.benchmark import benchmark
 from harness.training.loop import train

@@ -9,7 +9,8 @@ import pytest
 from harness.data.coco import CocoSplit
 from harness.errors import UserError
 from harness.files import read_json
-from harness.training.reevaluate import Verdict, reevaluate
+from harness.training import reevaluate as reevaluate_module
+from harness.training.reevaluate import Verdict, detections_of_checkpoint, reevaluate
 from harness.training.session import Training
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -55,6 +56,20 @@ def test_altered_detections(trained: Training, tmp_path: Path) -> None:
 
 def test_earlier_checkpoint_is_not_the_recorded_one(trained: Training) -> None:
     assert reevaluate(trained.paths.checkpoints / "epoch_1.pth").verdict == Verdict.ALTERED
+
+
+def test_the_same_weights_are_not_tested_twice(
+    trained: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = trained.paths.checkpoints / "epoch_1.pth"
+    found, _ = detections_of_checkpoint(checkpoint, cache=tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(reevaluate_module, "_detect", lambda *_: pytest.fail("the model ran again"))
+        again, split = detections_of_checkpoint(checkpoint, cache=tmp_path)
+    assert found and sorted(map(repr, again)) == sorted(map(repr, found)) and len(split.image_ids) == 4
+    (kept,) = tmp_path.iterdir()
+    kept.write_bytes(kept.read_bytes()[:50])
+    assert len(detections_of_checkpoint(checkpoint, cache=tmp_path)[0]) == len(found)
 
 
 def test_half_a_split(trained: Training, shapes: Path) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from harness.data.shapes import generate_shapes
 from harness.launching.prepare import PreparedRun, prepare, write
 from harness.matrix import load_experiment
-from harness.runs import RunPaths, RunSpec, read_log, write_spec
+from harness.run_log import read_log
+from harness.runs import RunPaths, RunSpec, write_spec
 from harness.settings import load_settings
 from harness.training import build
 from harness.training.checkpoint import load
@@ -159,7 +160,7 @@ def weights(training: Training) -> dict[str, Tensor]:
 
 def journal(paths: RunPaths) -> list[dict[str, Any]]:
     """The journal's rows without what may differ between equal trainings."""
-    rows = [row for row in read_log(paths.log) if row["mode"] != "attempt"]
+    rows = [row for row in read_log(paths.log) if row["mode"] in ("train", "val")]
     return [{name: value for name, value in row.items() if name not in VARYING} for row in rows]
 
 

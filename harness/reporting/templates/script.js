@@ -35,23 +35,32 @@ for (const table of document.querySelectorAll("table.sortable")) {
   }
 }
 
-// Filtering: rows and cells by text, and by the values of the axes.
+// Filtering: rows and cells by words, by fields of the recipe, and by the values of the axes.
 const form = document.getElementById("filter");
 const filtered = [...document.querySelectorAll("[data-cell]")];
 const texts = {}; // by cell: its name, its rows and its marks
+const fields = {}; // by cell: its recipe, such as lr=0.02
 for (const element of filtered) {
+  const cell = element.dataset.cell;
   const parts = element.tagName === "TR" ? [element] : element.querySelectorAll(".marks");
   const found = [...parts].map((part) => part.textContent).join(" ");
-  texts[element.dataset.cell] = `${texts[element.dataset.cell] ?? element.dataset.cell} ${found.toLowerCase()}`;
+  texts[cell] = `${texts[cell] ?? cell} ${found}`.toLowerCase();
+  const recipe = [...element.querySelectorAll(".recipe tr")].map((row) => [...row.cells].map((one) => one.textContent));
+  if (recipe.length) fields[cell] = new Set(recipe.map((pair) => pair.join("=").replace(/\s/g, "").toLowerCase()));
+}
+
+function fits(element, words, chosen) {
+  const cell = element.dataset.cell;
+  return (
+    words.every((word) => texts[cell].includes(word) || fields[cell].has(word)) &&
+    chosen.every((select) => element.getAttribute(`data-axis-${select.name}`) === select.value)
+  );
 }
 
 function filter() {
-  const text = form.elements.text.value.trim().toLowerCase();
+  const words = form.elements.text.value.toLowerCase().split(/\s+/);
   const chosen = [...form.querySelectorAll("select")].filter((select) => select.value);
-  for (const element of filtered) {
-    const fits = chosen.every((select) => element.getAttribute(`data-axis-${select.name}`) === select.value);
-    element.hidden = !(fits && texts[element.dataset.cell].includes(text));
-  }
+  for (const element of filtered) element.hidden = !fits(element, words, chosen);
   const rows = filtered.filter((element) => element.tagName === "TR");
   const shown = rows.filter((row) => !row.hidden).length;
   form.querySelector("output").textContent = `${shown} of ${rows.length} rows shown`;
@@ -77,13 +86,12 @@ function open() {
 addEventListener("hashchange", open);
 open();
 
-// The colours: as the reader's system has them, until the button says otherwise.
+// The colours: as the reader's system has them, until the button says otherwise; theme.js remembers what it said.
 const button = document.getElementById("theme");
-const root = document.documentElement;
+const system = matchMedia("(prefers-color-scheme: dark)");
 
 function isDark() {
-  const theme = root.dataset.theme;
-  return theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  return root.dataset.theme ? root.dataset.theme === "dark" : system.matches;
 }
 
 function name() {
@@ -93,8 +101,9 @@ function name() {
 
 button.hidden = false;
 button.addEventListener("click", () => {
-  root.dataset.theme = isDark() ? "light" : "dark";
+  const dark = !isDark();
+  choose(dark === system.matches ? "" : dark ? "dark" : "light");
   name();
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", name);
+system.addEventListener("change", name);
 name();

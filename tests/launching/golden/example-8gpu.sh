@@ -6,9 +6,9 @@
 #SBATCH --qos=normal
 #SBATCH --constraint='a100&ib'
 #SBATCH --nodes=2
-#SBATCH --ntasks-per-node=8
+#SBATCH --ntasks-per-node=4
 #SBATCH --cpus-per-task=6
-#SBATCH --gpus-per-node=8
+#SBATCH --gpus-per-node=4
 #SBATCH --mem=320G
 #SBATCH --time=2880
 #SBATCH --signal=USR2@180

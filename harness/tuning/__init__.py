@@ -1,0 +1,1 @@
+"""Studies: trainings whose recipe fields an optimiser chooses. The only import of optuna."""
