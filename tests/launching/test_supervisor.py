@@ -71,9 +71,9 @@ class Place:
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             holders = sorted((self.folder / "runs/.supervisor/lease").glob("[0-9]*"))
-            holder = _read(holders[-1]) if holders else {}
-            if holder.get("expires") and is_working(holder["pid"], holder["started"]):
-                return int(holder["pid"])
+            holder = _read(holders[-1]) if holders else None
+            if holder and holder.expires and is_working(holder.pid, holder.started):
+                return holder.pid
             time.sleep(0.05)
         raise AssertionError(self.log())
 
