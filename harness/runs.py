@@ -6,6 +6,7 @@ The folder is the truth while the run lives; MLflow mirrors it.
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -333,10 +334,14 @@ def unreadable(paths: RunPaths) -> str:
 
 
 def settle(paths: RunPaths) -> RunState:
-    """Where the run stands, put right on the disk too where the last word there is no longer true."""
+    """Where the run stands, put right on the disk too where the last word there is no longer true.
+
+    Where that cannot be written (a full disk, somebody else's folder), it is left to whoever looks next.
+    """
     found = _judged(paths, told := last_word(paths))
     if found != told:
-        write_state(paths, found.state, attempt=found.attempt, reason=found.reason, kind=found.kind)
+        with suppress(UserError, OSError):
+            write_state(paths, found.state, attempt=found.attempt, reason=found.reason, kind=found.kind)
     return found
 
 

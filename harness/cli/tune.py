@@ -104,13 +104,15 @@ def _show_plan(study: "Study", settings: "Settings", typed: str, *, json: bool) 
     from harness.tuning.controller import at_once
     from harness.tuning.remeasure import runs_left
     from harness.tuning.trials import trials
+    from harness.tuning.turn import is_done
     from harness.wording import duration
 
     base = replace(study.base, suffix=f"{study.base.suffix}+trial")
     made = make_plan(study.experiment((base,)), settings)
     (one,) = made.runs
     found = trials(study, settings)
-    left, reruns = max(0, study.budget.trials - len(found)), runs_left(study, found, settings)
+    left = 0 if is_done(study, settings) else max(0, study.budget.trials - len(found))
+    reruns = runs_left(study, found, settings)
     runs = left + reruns
     hours = None if one.estimate.gpu_hours is None else runs * one.estimate.gpu_hours
     seconds = None if one.estimate.seconds is None else one.estimate.seconds * runs / at_once(study, settings)
@@ -202,7 +204,7 @@ def _closing(study: "Study", found: "list[Trial]", settings: "Settings", typed: 
 
     from harness.tuning.best import front
     from harness.tuning.study_file import storage_url
-    from harness.tuning.turn import is_taken
+    from harness.tuning.turn import is_done, is_taken
 
     counts = Counter(str(trial.state).lower() for trial in found)
     lines = [
@@ -213,8 +215,7 @@ def _closing(study: "Study", found: "list[Trial]", settings: "Settings", typed: 
         told = ", ".join(f"{o.metric} {v:.4g}" for o, v in zip(study.objectives, trial.values or (), strict=True))
         params = ", ".join(f"{name}={value}" for name, value in trial.params.items())
         lines.append(f"best: trial {trial.number}, {told}: {params}")
-    works = is_taken(study, settings)
-    if not works and (counts["running"] or len(found) < study.budget.trials):
+    if not is_taken(study, settings) and (counts["running"] or not is_done(study, settings)):
         lines.append(f"no controller works on it; now run: harness tune {typed}")
     elif found:
         lines.append(f"curves and importances: optuna-dashboard {storage_url(study, settings)}")

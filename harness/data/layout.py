@@ -5,7 +5,7 @@ from typing import Literal
 
 from harness.data.coco import CocoSplit
 from harness.data.image_files import is_packed
-from harness.data.tar import SUFFIX
+from harness.data.tar import SUFFIX, is_indexed
 from harness.errors import UserError
 
 
@@ -22,7 +22,7 @@ def find_split(
     folders = [images] if images else [f"{split}2017", split, "images"]
     places = folders if images else [place for folder in folders for place in (f"{folder}{SUFFIX}", folder)]
     found_file = next((root / name for name in files if (root / name).is_file()), None)
-    found_folder = next((root / name for name in places if _is_there(root / name)), None)
+    found_folder = next((root / name for name in places if _is_there(root / name, named=images is not None)), None)
     if found_file is None:
         raise _not_found(root, split, "annotations", "file", files)
     if found_folder is None:
@@ -30,8 +30,10 @@ def find_split(
     return CocoSplit(images=found_folder, annotations=found_file)
 
 
-def _is_there(images: Path) -> bool:
-    return images.is_file() if is_packed(images) else images.is_dir()
+def _is_there(images: Path, *, named: bool) -> bool:
+    if is_packed(images):  # beside a folder, a tar that `harness data pack` has not made is left alone
+        return images.is_file() and (named or is_indexed(images))
+    return images.is_dir()
 
 
 def _not_found(root: Path, split: str, setting: str, kind: str, names: list[str]) -> UserError:

@@ -57,6 +57,16 @@ class Tar:
         return self.table[place] if place < len(names) and names[place] == key else None
 
 
+def is_indexed(path: Path) -> bool:
+    """Whether a file is a tar with the table of its images; one without it is somebody's own."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            first = tar.next()
+    except (OSError, tarfile.TarError):
+        return False
+    return first is not None and Path(first.name).name == INDEX
+
+
 @cache
 def open_tar(path: Path) -> Tar:
     """The tar, opened once in a process.

@@ -59,7 +59,8 @@ def cancel_chain(run_root: Path, experiment: str) -> list[tuple[str, str]]:
     _scancel([job.id for job in queue if (job.id, job.name) in [(step.job, step.name) for step in steps]])
     here = [step for step in steps if is_here(step) and is_working(step.pid, step.started)]
     for pid in {step.pid for step in here}:
-        os.kill(pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it has just left
+            os.killpg(pid, signal.SIGTERM)  # with the benchmark or report that it works at: the session is its own
     for step in steps:
         write_step(folder, replace(step, state=ENDED, text=CANCELLED))
     return [(step.step, f"{f'job {step.job}' if step.job else 'it'} will not come") for step in steps]

@@ -26,7 +26,7 @@ from harness.launching.requeue import requeue
 from harness.launching.slurm import Phase, own_job, parse_queue, phase, queue_command
 from harness.launching.slurm_jobs import ask
 from harness.processes import signature
-from harness.runs import RunPaths, read_spec, read_state
+from harness.runs import CANCELLED, RunPaths, read_spec, read_state
 
 PATIENCE = 2
 """Jobs in a row that may be warned before they have measured anything: the third would not, either."""
@@ -42,7 +42,7 @@ def main() -> int:
     if wanted == "all":
         return _all(folder, name)
     step = read_step(folder, wanted)
-    if step is None or step.name != name:
+    if step is None or step.name != name or step.text == CANCELLED:
         return _give_way(wanted)
     signal.signal(signal.SIGUSR2, _warn)
     measured = _measured(step)
@@ -64,7 +64,7 @@ def _all(folder: Path, name: str) -> int:
         if number == 0:
             _wait(step)
         now = read_step(folder, step.step)
-        if now is None or now.name != name:
+        if now is None or now.name != name or now.text == CANCELLED:
             return _give_way(step.step)
         _carry_out(folder, now)
     return 0

@@ -250,9 +250,10 @@ def _gone(paths: RunPaths, job: Job, accounting: Accounting, cluster: Callable[[
         reason = f"{said} without a word of its own{last}"
     ended = State.KILLED if kind == Failure.CANCELLED else State.FAILED
     if not trails:
-        if state.attempt and (_leaves_it_to_slurm(told) or read_end(paths, state.attempt) is None):
-            write_end(paths, state.attempt, ended, kind=kind, reason=reason, nodes=end.nodes if end else "")
-        write_state(paths, ended, attempt=state.attempt, reason=reason, kind=kind)
+        with suppress(UserError, OSError):  # what cannot be written is left to whoever looks next
+            if state.attempt and (_leaves_it_to_slurm(told) or read_end(paths, state.attempt) is None):
+                write_end(paths, state.attempt, ended, kind=kind, reason=reason, nodes=end.nodes if end else "")
+            write_state(paths, ended, attempt=state.attempt, reason=reason, kind=kind)
     return Standing(replace(state, state=ended, reason=reason, kind=kind, progress=""))
 
 

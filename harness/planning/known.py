@@ -64,18 +64,23 @@ class Known:
     @cached_property
     def _by_work(self) -> tuple[Efficiency, dict[tuple[object, ...], list[tuple[Measured, RunSpec]]]]:
         """What is kept of the ideal speed, and the newest run of each work on each number of GPUs."""
-        newest: dict[tuple[object, ...], dict[int, tuple[Measured, RunSpec]]] = {}
+        newest: dict[tuple[tuple[object, ...], str], dict[int, tuple[Measured, RunSpec]]] = {}  # also by model of GPU
         for place in self._places():
             for cost, runs in place.items():
                 for paths, spec in runs:
                     if gpus(cost.shape) and (found := measure(paths)) and found.device == "cuda":
-                        newest.setdefault(cost.work, {}).setdefault(found.processes, (found, spec))
+                        newest.setdefault((cost.work, found.hardware.partition(" x ")[2]), {}).setdefault(
+                            found.processes, (found, spec)
+                        )
         pairs = [
             (few, own[few][0].rates.iteration_s, many, own[many][0].rates.iteration_s)
             for own in newest.values()
             for few, many in combinations(sorted(own), 2)
         ]
-        return efficiency(pairs), {work: list(own.values()) for work, own in newest.items()}
+        alike: dict[tuple[object, ...], list[tuple[Measured, RunSpec]]] = {}
+        for (work, _), own in newest.items():
+            alike.setdefault(work, []).extend(own.values())
+        return efficiency(pairs), alike
 
     def _places(self) -> Iterator[Runs]:
         """Each read when those before it have told nothing."""

@@ -10,13 +10,14 @@ from harness.tracking.cursor import load
 from harness.tracking.home import home
 from harness.tracking.shipment import ship
 from harness.tracking.snapshot import STATUS
-from harness.tracking.store import StoreError, database
+from harness.tracking.store import database
 
 
 def repair(runs: Iterable[RunPaths], uri: str, say: Callable[[str], object]) -> None:
     """Ship the runs that have ended while the store shows them as running or waiting.
 
-    say gets a line where the store does not answer, and where runs wait for `harness sync` at the store's home.
+    say gets a line where the store does not answer, where the run folder cannot be written, and where runs wait for
+    `harness sync` at the store's home.
     """
     behind = list(_behind(runs, uri, say))
     file = database(uri)
@@ -28,7 +29,7 @@ def repair(runs: Iterable[RunPaths], uri: str, say: Callable[[str], object]) -> 
     try:
         for paths in filter(_was_abandoned, behind):
             ship(paths, uri)
-    except StoreError as error:
+    except (UserError, OSError) as error:  # looking at runs is no reason to fail on a full disk, or in others' folders
         say(f"{error}; MLflow shows runs as going on that are not; later: harness sync")
 
 

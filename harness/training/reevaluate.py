@@ -16,7 +16,7 @@ from harness.evaluation.coco import Evaluation, evaluate
 from harness.evaluation.detections import read_detections, write_detections
 from harness.files import read_json, sha256
 from harness.published import PublishedRow, published_rows
-from harness.recipe import NUMERICS, digest
+from harness.recipe import NUMERICS, digest, to_dict
 from harness.runs import RunPaths, RunSpec, read_spec
 from harness.training import validation
 from harness.training.distributed import Ranks
@@ -122,7 +122,11 @@ def detections_of_checkpoint(
     spec, _ = _run_of(file)
     restored = restore(file)
     split = _split(file, restored, spec, annotations, images, None)
-    tested = [sha256(file), sha256(split.annotations), split.first, split.precision, _device().type, NUMERICS]
+    images = split.images.resolve()
+    place = [str(images), images.stat().st_mtime_ns]
+    recipe = digest(to_dict(restored.recipe))
+    tested = [sha256(file), sha256(split.annotations), place, recipe, split.first, split.precision, _device().type]
+    tested.append(NUMERICS)
     kept = cache / f"{digest(tested)}.json.gz" if cache else None
     if kept:
         with suppress(UserError):  # it is not there, or spoilt

@@ -32,7 +32,7 @@ from harness.tuning.ledger import FOLDER, Asked, Ledger
 from harness.tuning.space import Choice, Param, edits
 from harness.tuning.study_file import Study, storage_url
 from harness.tuning.trials import Trial, TrialState, asked_params, judge, on_the_way, trials, trials_experiment
-from harness.tuning.turn import taking
+from harness.tuning.turn import note_done, taking
 from harness.wording import duration
 
 POLL_SECONDS = 1.0
@@ -60,6 +60,7 @@ def control(study: Study, settings: Settings, say: Callable[[str], object]) -> N
         ledger = Ledger(study, storage_url(study, settings))
         ledger.restore({trial.number: asked_params(trial.params) for trial in trials(study, settings)})
         _Controller(study, settings, ledger, lease, say).work()
+        note_done(study, settings)
 
 
 def _kinds(study: Study) -> Iterator[PlannedCell]:
@@ -217,6 +218,8 @@ class _Controller:
         if mark.pruned or mark.failed or state.state not in (State.FAILED, State.KILLED):
             return mark
         kind = failure_of(paths, state)
+        if kind == Failure.CANCELLED:  # by somebody, who wants it to go on now
+            return mark
         why = f"{kind}: {state.reason}" if kind in HOPELESS else stuck(paths)
         return self._failed(paths, mark, why) if why else mark
 
@@ -248,7 +251,8 @@ class _Controller:
         if self.failures >= FAILURES:
             raise _Stop(
                 f"{FAILURES} trials in a row failed, the last one ({one.number}) with: {why}; "
-                f"mend the cause, then run harness tune {self.study.path} again"
+                f"mend the cause, raise budget.trials by as many as are to make up for them, "
+                f"then run harness tune {self.study.path} again"
             )
 
     def _ask(self, working: int) -> list[Asked]:
@@ -270,7 +274,9 @@ class _Controller:
             return None
         rows = status_rows(trials_experiment(self.study, self.settings), self.settings)
         each = [row.gpu_hours for row in rows if row.state == State.FINISHED]
-        left = bound - sum(max(row.gpu_hours, row.gpu_hours_expected or 0.0) for row in rows)
+        going = (State.QUEUED, State.RUNNING)
+        used = sum(max(row.gpu_hours, (row.state in going and row.gpu_hours_expected) or 0.0) for row in rows)
+        left = bound - used
         if left <= 0:
             return 0
         mean = sum(each) / len(each) if each else 0.0

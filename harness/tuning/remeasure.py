@@ -3,6 +3,7 @@
 The best of many noisy trials looks better than it is; these trainings, which chose nothing, do not.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,7 @@ from harness.intervals import MEASURED, Interval, training_interval
 from harness.launching.prepare import PreparedRun
 from harness.launching.restarts import stuck
 from harness.launching.retries import failure_of
-from harness.launching.submit import submit, wait
+from harness.launching.submit import QUEUE_SECONDS, Action, submit, wait
 from harness.matrix import Experiment
 from harness.runs import RunPaths, RunState, State, experiment_runs, read_spec, read_state
 from harness.settings import Settings
@@ -67,9 +68,13 @@ def measure_again(
     """
     retry, going = True, True
     while going:
-        runs = [decision.run for decision in submit(experiment_of(study, trial), settings, retry=retry)]
+        decisions = submit(experiment_of(study, trial), settings, retry=retry)
+        runs = [decision.run for decision in decisions if decision.action != Action.LATER]
         states = wait(runs, settings, on_change)
-        retry, going = False, any(_has_died(run.paths, state) for run, state in zip(runs, states, strict=True))
+        died = any(_has_died(run.paths, state) for run, state in zip(runs, states, strict=True))
+        retry, going = False, died or len(runs) < len(decisions)
+        if not runs:  # the user's queue is full
+            time.sleep(QUEUE_SECONDS)
 
 
 def _has_died(paths: RunPaths, state: RunState) -> bool:

@@ -79,7 +79,10 @@ def contains(dimension: Dimension, value: Any) -> bool:
         return value in dimension.values
     if isinstance(value, bool) or not isinstance(value, int | float) or not dimension.low <= value <= dimension.high:
         return False
-    return dimension.step is None or abs((value - dimension.low) / dimension.step % 1) < 1e-9
+    if dimension.step is None:
+        return True
+    steps = (value - dimension.low) / dimension.step
+    return abs(steps - round(steps)) < 1e-6
 
 
 def parse_space(

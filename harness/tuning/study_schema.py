@@ -60,4 +60,4 @@ class StudyFile(_Strict):
     sampler: SamplerBlock = SamplerBlock()
     pruner: PrunerBlock = PrunerBlock()
     storage: str | None = None
-    confirm_seeds: Annotated[list[Seed], Field(min_length=2)] = [101, 102, 103]
+    confirm_seeds: Annotated[list[Seed], Field(min_length=3)] = [101, 102, 103]

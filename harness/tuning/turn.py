@@ -53,6 +53,25 @@ def is_taken(study: Study, settings: Settings) -> bool:
     return is_held(_lease(study, settings))
 
 
+def note_done(study: Study, settings: Settings) -> None:
+    """Write down that the budget is used. Trials alone do not tell: equal ones are one run, contradictory ones none."""
+    write_json(_done(study, settings), _bounds(study))
+
+
+def is_done(study: Study, settings: Settings) -> bool:
+    """Whether this budget has been used."""
+    file = _done(study, settings)
+    return file.exists() and read_json(file) == _bounds(study)
+
+
+def _bounds(study: Study) -> dict[str, float | None]:
+    return {"trials": study.budget.trials, "gpu_hours": study.budget.gpu_hours}
+
+
+def _done(study: Study, settings: Settings) -> Path:
+    return study_folder(settings.run_root, study.name) / "done.json"
+
+
 def stop(study: Study, settings: Settings) -> None:
     """End the controller of a study, where one works on this machine; its trials go on.
 
