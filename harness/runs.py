@@ -151,12 +151,13 @@ class SplitSpec:
 
     @property
     def split(self) -> "CocoSplit":
-        """As harness/data reads it."""
+        """As harness/data reads it: images that have been packed since, or unpacked, from where they are now."""
         from harness.data.coco import CocoSplit  # with libraries that take their time
+        from harness.data.image_files import whereabouts as place
 
         indexes = Path(self.indexes) if self.indexes else None
         return CocoSplit(
-            images=Path(self.images), annotations=Path(self.annotations), digest=self.digest, indexes=indexes
+            images=place(Path(self.images)), annotations=Path(self.annotations), digest=self.digest, indexes=indexes
         )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.output import Json, print_json, print_note, print_table
+from harness.cli.output import Json, count, print_json, print_note, print_table
 
 if TYPE_CHECKING:
     from harness.comparing.gate import Rates, Verdict
@@ -113,7 +113,10 @@ def _gate(sides: list[str], against: str, settings: "Settings", *, fail_on_drop:
     else:
         for table in tables:
             _show_table(table, [v for v in verdicts if v.number.table == table], simulated[table])
-    if fail_on_drop and (any(verdict.dropped for verdict in verdicts) or any(run.failed for run in results)):
+    failed = [run for run in results if run.failed]
+    if failed:
+        print_note(f"{count(len(failed), 'run')} of these cells failed: that counts as a drop")
+    if fail_on_drop and (failed or any(verdict.dropped for verdict in verdicts)):
         raise typer.Exit(1)
 
 

@@ -190,7 +190,7 @@ def _line(study: "Study", trial: "Trial", row: "RunStatus | None") -> tuple[obje
     return (
         trial.number,
         *(f"{value:.4g}" if isinstance(value, float) else value for value in params),
-        *("" if value is None else f"{value:.4g}" for value in values),
+        *("" if v is None else objective.shown(v) for objective, v in zip(study.objectives, values, strict=True)),
         f"{row.state}" if works and row else trial.state,
         f"{row.epoch}/{row.epochs}" if row and row.epoch else "",
         hours(row.gpu_hours) if row and row.gpu_hours else "",
@@ -212,7 +212,7 @@ def _closing(study: "Study", found: "list[Trial]", settings: "Settings", typed: 
         f"{len(found)} of {study.budget.trials} trials: {', '.join(f'{n} {s}' for s, n in counts.items()) or '-'}",
     ]
     for trial in front(study, found):
-        told = ", ".join(f"{o.metric} {v:.4g}" for o, v in zip(study.objectives, trial.values or (), strict=True))
+        told = ", ".join(f"{o.metric} {o.shown(v)}" for o, v in zip(study.objectives, trial.values or (), strict=True))
         params = ", ".join(f"{name}={value}" for name, value in trial.params.items())
         lines.append(f"best: trial {trial.number}, {told}: {params}")
     if not is_taken(study, settings) and (counts["running"] or not is_done(study, settings)):

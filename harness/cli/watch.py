@@ -104,6 +104,9 @@ def _watch(look: "Callable[[], list[RunStatus]]", experiment: str) -> None:
     from harness.cli.status_table import closing, table
 
     console = Console()
+    if not console.is_terminal:
+        _follow(look)
+        return
     with Live(console=console, auto_refresh=False, transient=True) as live:
         rows = look()
         while not all(row.ended for row in rows):
@@ -114,6 +117,20 @@ def _watch(look: "Callable[[], list[RunStatus]]", experiment: str) -> None:
             live.update(Text("\n".join(lines), no_wrap=True, overflow="crop"), refresh=True)
             time.sleep(WATCH_SECONDS)
             rows = look()
+
+
+def _follow(look: "Callable[[], list[RunStatus]]") -> None:
+    """The same for a file or a pipe: the table once more whenever it has changed."""
+    from harness.cli.status_table import table
+
+    before: list[str] = []
+    rows = look()
+    while not all(row.ended for row in rows):
+        if (lines := table(rows, None)) != before:
+            print("\n".join([*lines, time.strftime("%H:%M:%S"), ""]), flush=True)
+            before = lines
+        time.sleep(WATCH_SECONDS)
+        rows = look()
 
 
 def _shown(rows: "list[RunStatus]", width: int, room: int) -> "list[RunStatus]":

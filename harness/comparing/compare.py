@@ -64,7 +64,8 @@ class Pair:
     first: str
     other: str
     seeds: tuple[int, int]  # how many checkpoints each side has
-    recipe: dict[str, tuple[Any, Any]]
+    recipe: dict[str, tuple[Any, Any]]  # what differs
+    alike: bool  # both recipes are known, and the same
     differences: tuple[Difference, ...]
     movers: tuple[Mover, ...]  # the largest first
     images: tuple[ChangedImage, ...]  # the largest first
@@ -146,6 +147,7 @@ def _pair(first: Side, one: _Scored, other: Side, two: _Scored) -> Pair:
         other=other.name,
         seeds=(len(first.members), len(other.members)),
         recipe=diff(first.recipe, other.recipe) if first.recipe and other.recipe else {},
+        alike=bool(first.recipe) and first.recipe == other.recipe,
         differences=tuple(_difference(kind, one, two) for kind in one.totals),
         movers=_movers(one, two, [names[number] for number in sorted(names)]),
         images=_changed(first, one, two),

@@ -75,8 +75,9 @@ def notes(pair: Pair) -> Iterator[str]:
         )
     for entry in pair.differences:
         checkpoints = "differ" if entry.images.excludes_zero else "are not told apart"
-        recipes = "differ" if entry.training.excludes_zero else "are not told apart"
-        yield f"{entry.metric}: the checkpoints {checkpoints}, the recipes {recipes}"
+        recipes = "the recipes differ" if entry.training.excludes_zero else "the recipes are not told apart"
+        said = "the recipe is the same, so over training it is chance" if pair.alike else recipes
+        yield f"{entry.metric}: the checkpoints {checkpoints}, {said}"
 
 
 def write_page(folder: Path, pairs: Sequence[Pair], sides: Sequence[Side]) -> Path:

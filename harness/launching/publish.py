@@ -93,7 +93,9 @@ def _result(paths: RunPaths, spec: RunSpec) -> dict[str, Any]:
     state = read_state(paths)
     if state.state != State.FINISHED:
         why = f"{state.state}{f' ({state.reason})' if state.reason else ''}"
-        raise UserError(f"{paths.folder}: is {why}; only a finished run is published, now run: harness submit")
+        raise UserError(
+            f"{paths.folder}: is {why}; only a finished run is published; harness status says how it goes on"
+        )
     result: dict[str, Any] = read_json(paths.result)
     return result
 

@@ -37,7 +37,10 @@ def benchmark(spec: RunSpec, checkpoint: Path | None, device: torch.device) -> d
     """
     split = validation.run_validation(spec)
     if len(split.image_ids) <= WARMUP:
-        raise UserError(f"{split.annotations}: {len(split.image_ids)} images to time, of which {WARMUP} are left out")
+        few = f"{len(split.image_ids)} images to time, of which {WARMUP} are left out"
+        raise UserError(
+            f"{split.annotations}: {few}; expected more: raise shorten.eval_images, or test on a larger set"
+        )
     with tempfile.TemporaryDirectory() as nowhere:
         training = Training(RunPaths(Path(nowhere)), spec, Ranks(device=device), attempt=1)
     trained = _train(training, ITERATIONS[device.type])

@@ -183,7 +183,7 @@ class _Controller:
             self.ledger.tell_pruned(one.number, trial.reason)
         else:
             metrics = zip(self.study.objectives, trial.values, strict=True)
-            told = ", ".join(f"{objective.metric} {value:.4g}" for objective, value in metrics)
+            told = ", ".join(f"{objective.metric} {objective.shown(value)}" for objective, value in metrics)
             self._announce(one, f"COMPLETE {told}")
             self.ledger.tell_complete(one.number, trial.values)
         self.failures = 0
@@ -199,7 +199,9 @@ class _Controller:
         objective = self.study.objectives[0]
         at = "epoch" if objective.mode == "val" else "iteration"
         last = max(values)
-        reason = f"pruned after {at} {last}: {objective.metric} {values[last]:.4g}, by {self.study.pruner.kind}"
+        reason = (
+            f"pruned after {at} {last}: {objective.metric} {objective.shown(values[last])}, by {self.study.pruner.kind}"
+        )
         mark = replace(mark, pruned=reason)
         write_trial(paths, mark)
         return mark

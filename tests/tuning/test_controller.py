@@ -70,7 +70,7 @@ def test_a_study_of_a_known_function(place: tuple[Study, Settings], monkeypatch:
     ]
     assert {trial.intermediate_values[2] for trial in told(*place)} == {trial.params["lr"] for trial in found}
     assert len(runs.begun) == len(set(runs.begun)) == 4
-    assert "trial 0 (lr=0.001): COMPLETE lr 0.001" in said
+    assert "trial 0 (lr=0.001): COMPLETE lr 0.001000" in said
     control(*place, said.append)  # nothing is left to do
     assert len(runs.begun) == 4 and len(told(*place)) == 4
 
@@ -286,7 +286,7 @@ def test_a_trial_is_pruned(tmp_path: Path, shapes: Path, monkeypatch: pytest.Mon
     assert process.wait(10) == -signal.SIGTERM
     first, second = trials(*place)
     assert (first.state, first.values) == (TrialState.COMPLETE, (0.3,))
-    reason = "pruned after epoch 1: segm AP 0.1, by median"
+    reason = "pruned after epoch 1: segm AP 10.0, by median"
     assert (second.state, second.values, second.reason) == (TrialState.PRUNED, None, reason)
     state = read_state(second.paths)
     assert (state.state, state.reason) == (State.FINISHED, reason)
