@@ -172,7 +172,7 @@ def submit(
     from dataclasses import replace
     from functools import partial
 
-    from harness.cli.submitting import follow_with_report, say_doubts, show_decisions, show_scripts
+    from harness.cli.submitting import find_doubts, follow_with_report, show_decisions, show_scripts
     from harness.launching.submit import Action
     from harness.launching.submit import submit as submit_runs
     from harness.node_check import cannot_go_on
@@ -193,9 +193,12 @@ def submit(
         return
     if doubt := cannot_go_on(settings):
         print_note(doubt)
-    approve = partial(say_doubts, loaded, settings, typed, budget)
+    doubts: list[str] = []
+    approve = partial(find_doubts, loaded, settings, typed, budget, doubts)
     decisions = submit_runs(loaded, settings, recode=recode, retry=retry, approve=approve)
     show_decisions(decisions, typed, json=json)
+    for text in doubts:
+        print_note(text)
     if then_report:
         follow_with_report(loaded, settings, decisions)
     if wait:

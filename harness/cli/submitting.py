@@ -52,10 +52,15 @@ def _chain(loaded: "Experiment", settings: "Settings", decisions: "list[Decision
     return plan_chain(loaded, runs, options, find_cluster(settings), settings.run_root)
 
 
-def say_doubts(
-    loaded: "Experiment", settings: "Settings", typed: str, budget: float | None, decisions: "list[Decision]"
+def find_doubts(
+    loaded: "Experiment",
+    settings: "Settings",
+    typed: str,
+    budget: float | None,
+    doubts: list[str],
+    decisions: "list[Decision]",
 ) -> None:
-    """Say what may go wrong with a submit, before anything is started.
+    """Add to `doubts` what may go wrong with a submit, before anything is started.
 
     Raises UserError where it takes more than the budget, or certainly finds no room on the disk.
     """
@@ -67,10 +72,10 @@ def say_doubts(
         require_budget(plan, budget)
     require_room(plan)
     if doubt := crowded(plan):
-        print_note(doubt)
+        doubts.append(doubt)
     if loaded.origin == Origin.TRAINED and (kinds := unmeasured(plan)):
         what = "1 kind of cell has" if kinds == 1 else f"{kinds} kinds of cells have"
-        print_note(f"{what} had no pilot; what they take is measured by harness submit {typed} --pilot")
+        doubts.append(f"{what} had no pilot; what they take is measured by harness submit {typed} --pilot")
 
 
 def show_decisions(decisions: "list[Decision]", experiment: str, *, json: bool) -> None:

@@ -24,8 +24,9 @@ def train(
     ] = None,
 ) -> None:
     """Train one cell in the foreground: alone, or as one process of torchrun or srun. Resumes where it stopped."""
+    from harness.launching.ends import STOPPED
     from harness.launching.foreground import single_run
-    from harness.launching.job import INTERRUPTED, STOPPED, run_attempt
+    from harness.launching.job import INTERRUPTED, run_attempt
     from harness.launching.prepare import write
     from harness.settings import load_settings
     from harness.training.distributed import find_ranks

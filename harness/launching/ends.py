@@ -13,6 +13,8 @@ from harness.failures import Failure
 from harness.files import find_json, read_json, write_json
 from harness.runs import RunPaths, State
 
+STOPPED = 75
+"""Exit code of an attempt that was told to stop and left a checkpoint (EX_TEMPFAIL: try again)."""
 SUSPECTED_AFTER = 2
 """Attempts that failed for a node's sake until new jobs keep away from it."""
 FORGIVEN_AFTER = 7 * 86400.0

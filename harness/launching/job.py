@@ -14,6 +14,7 @@ from harness.errors import UserError
 from harness.failures import Failure
 from harness.launching import local_queue, retries
 from harness.launching.attempt import Attempt, tell
+from harness.launching.ends import STOPPED
 from harness.launching.requeue import is_over_time, start_next
 from harness.launching.slurm import OwnJob
 from harness.launching.staging import bring_data
@@ -27,8 +28,6 @@ if TYPE_CHECKING:  # torch is imported when a job starts, not when one is submit
 
 USER_ERROR = 2
 """Exit code of an attempt that something ended which a user can mend; a line on stderr says what."""
-STOPPED = 75
-"""Exit code of an attempt that was told to stop and left a checkpoint (EX_TEMPFAIL: try again)."""
 INTERRUPTED = 130
 """Exit code of an attempt that was told to stop at once."""
 STOPPED_BY = {

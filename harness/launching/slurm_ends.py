@@ -8,6 +8,7 @@ import signal
 from dataclasses import dataclass
 
 from harness.failures import Failure
+from harness.launching.ends import STOPPED
 from harness.launching.slurm import Phase, parse_job, phase, rows
 
 _FIELDS = ("JobID", "State", "ExitCode", "DerivedExitCode", "NodeList", "JobName")
@@ -30,7 +31,14 @@ _SIGNALS = {
     signal.SIGTERM: Failure.CANCELLED,
     signal.SIGINT: Failure.CANCELLED,
 }
-_CODES = {0: Failure.UNKNOWN, 2: Failure.MISTAKE, 70: Failure.HANG, 126: Failure.MISTAKE, 127: Failure.MISTAKE}
+_CODES = {
+    0: Failure.UNKNOWN,
+    2: Failure.MISTAKE,
+    9: Failure.UNKNOWN,  # srun's, of a process that was killed -9
+    70: Failure.HANG,
+    126: Failure.MISTAKE,
+    127: Failure.MISTAKE,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +103,8 @@ def parse_ends(text: str, job: str, name: str) -> list[JobEnd | None]:
 
 
 def _end(state: str, own: str, derived: str, nodes: str) -> JobEnd:
-    worst = derived if derived.strip("0:") else own
+    earlier = derived.startswith(f"{STOPPED}:") and own.strip("0:")  # of a start that was requeued: it stays the worst
+    worst = derived if derived.strip("0:") and not earlier else own
     code, _, number = (worst or "0:0").partition(":")
     exit_code, killed = int(code), int(number)
     if exit_code > 128 and not killed:  # as a shell tells a signal

@@ -4,7 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from harness.launching.job import STOPPED, USER_ERROR, run_attempt
+from harness.launching.ends import STOPPED
+from harness.launching.job import USER_ERROR, run_attempt
 from harness.launching.requeue import leave_suspects
 from harness.launching.slurm import own_job
 from harness.launching.slurm_jobs import read_job

@@ -241,7 +241,8 @@ def _gone(paths: RunPaths, job: Job, accounting: Accounting, cluster: Callable[[
         return Standing(state, f"job {job.id} has not ended ({end}), but squeue does not show it", queued=True)
     said = f"job {job.id} {f'ended as {end}' if end else 'is gone'}"
     kind = end.kind if end else Failure.UNKNOWN
-    if told.state.ended:
+    if told.state.ended:  # of a death without a word: exit codes are those of the processes that noticed it
+        kind = Failure.UNKNOWN if kind in (Failure.BUG, Failure.MISTAKE, Failure.HANG) else kind
         reason = f"{told.reason}; {said}" if end else told.reason
     elif paths.cancelled.exists() and kind in (Failure.CANCELLED, Failure.UNKNOWN):
         kind, reason = Failure.CANCELLED, CANCELLED

@@ -9,7 +9,8 @@ from training.tiny import prepared_run
 
 from harness.errors import UserError
 from harness.launching import job
-from harness.launching.job import INTERRUPTED, STOPPED, USER_ERROR, run_attempt
+from harness.launching.ends import STOPPED
+from harness.launching.job import INTERRUPTED, USER_ERROR, run_attempt
 from harness.launching.prepare import PreparedRun
 from harness.run_log import merged_rows
 from harness.runs import RunState, State, read_state, write_state

@@ -75,6 +75,13 @@ def test_kinds(state: str, code: int, signal: int, kind: Failure) -> None:
     assert JobEnd(state=state, exit_code=code, signal=signal, nodes="").kind == kind
 
 
+def test_a_requeued_start_does_not_colour_the_end_of_the_next() -> None:
+    """As the testbed said it of a job that was told to stop (75), requeued, and then lost a process to kill -9."""
+    (_, end) = parse_ends("18_0|REQUEUED|0:0|0:0|n1|a\n18_0|FAILED|9:0|75:0|n[1-2]|a\n", "18_0", "a")
+    assert end is not None
+    assert (end.kind, str(end)) == (Failure.UNKNOWN, "FAILED (exit code 9)")
+
+
 def test_a_signal_as_a_shell_tells_it() -> None:
     (end,) = parse_ends("5_0|FAILED|137:0|137:0|n1|a\n", "5_0", "a")
     assert end is not None

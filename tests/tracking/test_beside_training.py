@@ -10,7 +10,8 @@ import pytest
 from training.tiny import make_shapes, prepared_run, tiny_backbone
 
 from harness.launching import job
-from harness.launching.job import STOPPED, run_attempt
+from harness.launching.ends import STOPPED
+from harness.launching.job import run_attempt
 from harness.run_log import merged_rows, read_log
 from harness.runs import State, read_state
 from harness.tracking.shipment import ship
