@@ -91,6 +91,7 @@ def test_status_json_is_raw(harness: Harness) -> None:
     assert harness("status", "tiny.yaml", "--json", "--watch")[0] == 2
 
 
+@pytest.mark.slow
 def test_watching_ends_by_itself(harness: Harness, no_supervisor: None, monkeypatch: pytest.MonkeyPatch) -> None:
     (row,) = json.loads(harness("submit", "tiny.yaml", "--json")[1])
     looks: list[float] = []

@@ -61,6 +61,7 @@ def test_one_that_ends_at_once_is_told_with_its_last_words(state: Path, capsys: 
     assert said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_told(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

@@ -75,5 +75,7 @@ def test_benchmark_of_a_checkpoint(tiny: None, benched: PreparedRun, monkeypatch
 
 
 def test_too_few_images_are_told_before_anything_is_measured(tiny: None, run: PreparedRun) -> None:
-    with pytest.raises(UserError, match=r"instances_val\.json: 4 images to time, of which 5 are left out$"):
+    with pytest.raises(
+        UserError, match=r"instances_val\.json: 4 images to time, of which 5 are left out; expected more"
+    ):
         benchmark(run.spec, None, torch.device("cpu"))

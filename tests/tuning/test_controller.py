@@ -26,6 +26,7 @@ from harness.tuning.trials import TrialState, trials
 from harness.tuning.turn import stop
 from tuning.launched import fail, finish, journal, stand_in, train_row, write_study
 
+pytestmark = pytest.mark.slow
 AP = "segm AP"
 
 
@@ -196,7 +197,6 @@ def test_a_crash_before_telling(place: tuple[Study, Settings], monkeypatch: pyte
     assert len(runs.begun) == 4
 
 
-@pytest.mark.slow
 def test_equal_parameters_are_one_run(tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a field with two values six trials are two runs; a trial that repeats one has its value."""
     place = write_study(tmp_path, shapes, search="  lr: [0.001, 0.002]", budget="{trials: 6, parallel: 3}")
@@ -207,7 +207,6 @@ def test_equal_parameters_are_one_run(tmp_path: Path, shapes: Path, monkeypatch:
     assert len(runs.begun) == len(trials(*place)) == 2
 
 
-@pytest.mark.slow
 def test_a_lost_storage_is_made_anew(place: tuple[Study, Settings], monkeypatch: pytest.MonkeyPatch) -> None:
     """From the run folders: nothing is run again. Trial 1 has lost its run: its number is not given anew."""
     runs = stand_in(monkeypatch, place[1], finish)
@@ -340,7 +339,6 @@ def test_a_run_that_came_to_its_end_is_complete(tmp_path: Path, shapes: Path, mo
     assert [trial.state for trial in trials(*place)] == [TrialState.COMPLETE] * 2
 
 
-@pytest.mark.slow
 def test_gpu_hours_bound_a_study(tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each trial takes 2 GPUs for an hour; 5 GPU-hours are enough for two. The one that failed counts, too."""
     place = write_study(tmp_path, shapes, budget="{trials: 9, parallel: 1, gpu_hours: 5}")
@@ -379,7 +377,6 @@ def test_what_a_run_says_of_its_trial(place: tuple[Study, Settings], monkeypatch
     assert told(*place)[2].user_attrs["folder"] == str(paths.folder)
 
 
-@pytest.mark.slow
 def test_train_rows_count(place: tuple[Study, Settings], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a metric that is journaled while training the last row counts, whatever result.json says."""
 
