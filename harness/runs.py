@@ -153,11 +153,14 @@ class SplitSpec:
     def split(self) -> "CocoSplit":
         """As harness/data reads it: images that have been packed since, or unpacked, from where they are now."""
         from harness.data.coco import CocoSplit  # with libraries that take their time
-        from harness.data.image_files import whereabouts as place
+        from harness.data.image_files import folder_or_tar
 
         indexes = Path(self.indexes) if self.indexes else None
         return CocoSplit(
-            images=place(Path(self.images)), annotations=Path(self.annotations), digest=self.digest, indexes=indexes
+            images=folder_or_tar(Path(self.images)),
+            annotations=Path(self.annotations),
+            digest=self.digest,
+            indexes=indexes,
         )
 
 

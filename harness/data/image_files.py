@@ -15,7 +15,7 @@ def is_packed(images: Path) -> bool:
     return images.suffix == SUFFIX
 
 
-def whereabouts(images: Path) -> Path:
+def folder_or_tar(images: Path) -> Path:
     """A folder or its tar, whichever of the two is there; as given where both are, or none."""
     other = images.with_name(images.name.removesuffix(SUFFIX) if is_packed(images) else f"{images.name}{SUFFIX}")
     return other if other.exists() and not images.exists() else images

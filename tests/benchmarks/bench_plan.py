@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.data.shapes import generate_shapes
+from many import write_place
+
 from harness.files import write_json
 from harness.launching.prepare import PreparedRun, prepare, write
 from harness.matrix import Experiment, load_experiment
@@ -22,18 +23,6 @@ from harness.planning.plan import make_plan
 from harness.runs import State, write_state
 from harness.settings import Settings, load_settings
 
-CELLS = 120
-MATRIX = """\
-name: many
-seeds: {seeds}
-axes:
-  backbone: [R-50, R-101, X-101-32x4d, X-101-64x4d, X-101-32x8d]
-  style: [pytorch, caffe]
-  schedule: [1x, 2x, 3x]
-  fp16: [false, true]
-  multiscale: [false, true]
-recipe: {{dataset: shapes, num_classes: 3, pretrained: none}}
-"""
 EACH, LOGGED = 7330, 50
 
 
@@ -43,10 +32,8 @@ def main() -> None:
     for wanted in map(int, sys.argv[1:] or ("100", "1000")):
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
-            generate_shapes(folder / "shapes", train=2, val=2, size=64)
-            (folder / "harness.toml").write_text(f'cache_root = "cache"\n[datasets.shapes]\nroot = "{folder}/shapes"\n')
-            (folder / "many.yaml").write_text(MATRIX.format(seeds=list(range(-(-wanted // CELLS)))))
-            settings, experiment = load_settings(folder, {}), load_experiment(folder / "many.yaml")
+            matrix = write_place(folder, wanted)
+            settings, experiment = load_settings(folder, {}), load_experiment(matrix)
             measure(experiment, settings)
             segment = folder / "segment"
             segment.write_text("".join(f"{json.dumps(row)}\n" for row in journal()))

@@ -14,7 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from harness.data.shapes import generate_shapes
+from many import write_place
+
 from harness.files import write_json
 from harness.launching.prepare import PreparedRun, prepare, write
 from harness.launching.status import status_rows
@@ -26,18 +27,6 @@ from harness.tracking.repair import repair
 from harness.tracking.snapshot import STATUS
 from harness.tracking.store import shown
 
-CELLS = 120
-MATRIX = """\
-name: many
-seeds: {seeds}
-axes:
-  backbone: [R-50, R-101, X-101-32x4d, X-101-64x4d, X-101-32x8d]
-  style: [pytorch, caffe]
-  schedule: [1x, 2x, 3x]
-  fp16: [false, true]
-  multiscale: [false, true]
-recipe: {{dataset: shapes, num_classes: 3, pretrained: none}}
-"""
 EACH, LOGGED = 7330, 50
 STATES = (State.RUNNING, State.FINISHED, State.FINISHED, State.QUEUED, State.FAILED)
 
@@ -56,10 +45,8 @@ def measure(wanted: int) -> tuple[int, float]:
     """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        generate_shapes(folder / "shapes", train=2, val=2, size=32)
-        (folder / "harness.toml").write_text(f'cache_root = "cache"\n[datasets.shapes]\nroot = "{folder}/shapes"\n')
-        (folder / "many.yaml").write_text(MATRIX.format(seeds=list(range(-(-wanted // CELLS)))))
-        settings, matrix = load_settings(folder, {}), folder / "many.yaml"
+        matrix = write_place(folder, wanted)
+        settings = load_settings(folder, {})
         runs = prepare(load_experiment(matrix), settings)
         segment = folder / "segment"
         segment.write_text("".join(f"{json.dumps(row)}\n" for row in journal()))
