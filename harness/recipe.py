@@ -133,6 +133,9 @@ class Recipe:
         "fp32", "precision", "fp16: mixed precision (bf16 where there is only a CPU)"
     )
     loss_scale: Positive | Literal["dynamic"] = _f(512.0, "precision", "static loss scale under fp16, or dynamic")
+    kernels: Literal["reference", "fast"] = _f(
+        "reference", "precision", "fast: channels last, batch norm folded in testing; differs by rounding alone"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,6 +100,7 @@ COMMON = {
     "warmup_iters": 500,
     "warmup_ratio": 0.001,
     "loss_scale": 512.0,
+    "kernels": "reference",
     "dataset": "coco2017",
 }
 

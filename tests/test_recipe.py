@@ -84,7 +84,7 @@ def test_a_new_field_at_its_default_changes_no_identity(monkeypatch: pytest.Monk
 def other_value(name: str) -> Any:
     """A valid value of a field other than its default."""
     default = getattr(Recipe(), name)
-    choices: list[Any] = ["bgr", "value", "polygon", "caffe", "GN", "resized", "AdamW", "fp16", 18, "other"]
+    choices: list[Any] = ["bgr", "value", "polygon", "caffe", "GN", "resized", "AdamW", "fp16", "fast", 18, "other"]
     if isinstance(default, bool):
         return not default
     if isinstance(default, tuple):

@@ -1,7 +1,8 @@
 """ResNet and ResNeXt backbones in both styles (He et al. 2016, Xie et al. 2017), with the published state_dict keys."""
 
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -62,13 +63,18 @@ class ResNet(nn.Module):
         self._stop_gradients(bn_affine_trained)
         self.train()
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """C2..C5, each B x C x ceil(H / stride) x ceil(W / stride), of B x 3 x H x W images."""
-        x = F.relu(self.bn1(self.conv1(images)), inplace=True)
+    def forward(self, images: Tensor, *, fold: bool = False) -> tuple[Tensor, ...]:
+        """C2..C5, each B x C x ceil(H / stride) x ceil(W / stride), of B x 3 x H x W images.
+
+        fold: multiply every BN, which must be on its running statistics, into the convolution before it; changes
+        results by rounding alone.
+        """
+        x = F.relu(_normalised(self.conv1, self.bn1, images, fold=fold), inplace=True)
         x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
         features = []
         for layer in self._layers():
-            x = layer(x)
+            for block in layer:
+                x = block(x, fold=fold)
             features.append(x)
         return tuple(features)
 
@@ -97,8 +103,8 @@ class ResNet(nn.Module):
             elif isinstance(module, Bottleneck):
                 nn.init.zeros_(module.bn3.weight)
 
-    def _layers(self) -> list[nn.Module]:
-        return [self.get_submodule(f"layer{stage}") for stage in range(1, 5)]
+    def _layers(self) -> list[nn.Sequential]:
+        return [cast(nn.Sequential, self.get_submodule(f"layer{stage}")) for stage in range(1, 5)]
 
     def _frozen(self) -> list[nn.Module]:
         return [] if self._frozen_stages < 0 else [self.conv1, self.bn1, *self._layers()[: self._frozen_stages]]
@@ -125,10 +131,10 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(planes)
         self.downsample = _downsample(channels, planes, stride)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        out = self.bn2(self.conv2(out))
-        out += x if self.downsample is None else self.downsample(x)
+    def forward(self, x: Tensor, *, fold: bool) -> Tensor:
+        out = F.relu(_normalised(self.conv1, self.bn1, x, fold=fold), inplace=True)
+        out = _normalised(self.conv2, self.bn2, out, fold=fold)
+        out += _shortcut(self.downsample, x, fold=fold)
         return F.relu(out, inplace=True)
 
 
@@ -148,11 +154,11 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(planes * self.expansion)
         self.downsample = _downsample(channels, planes * self.expansion, stride)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        out = F.relu(self.bn2(self.conv2(out)), inplace=True)
-        out = self.bn3(self.conv3(out))
-        out += x if self.downsample is None else self.downsample(x)
+    def forward(self, x: Tensor, *, fold: bool) -> Tensor:
+        out = F.relu(_normalised(self.conv1, self.bn1, x, fold=fold), inplace=True)
+        out = F.relu(_normalised(self.conv2, self.bn2, out, fold=fold), inplace=True)
+        out = _normalised(self.conv3, self.bn3, out, fold=fold)
+        out += _shortcut(self.downsample, x, fold=fold)
         return F.relu(out, inplace=True)
 
 
@@ -163,6 +169,23 @@ def _downsample(channels: int, out_channels: int, stride: int) -> nn.Sequential 
         nn.Conv2d(channels, out_channels, 1, stride=stride, bias=False),
         nn.BatchNorm2d(out_channels),
     )
+
+
+def _shortcut(downsample: nn.Sequential | None, x: Tensor, *, fold: bool) -> Tensor:
+    if downsample is None:
+        return x
+    conv, bn = downsample
+    return _normalised(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, bn), x, fold=fold)
+
+
+def _normalised(conv: nn.Conv2d, bn: nn.BatchNorm2d, x: Tensor, *, fold: bool) -> Tensor:
+    if not fold:
+        normalised: Tensor = bn(conv(x))
+        return normalised
+    assert bn.running_mean is not None and bn.running_var is not None
+    scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+    weight, bias = conv.weight * scale[:, None, None, None], bn.bias - bn.running_mean * scale
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 def _check(*, depth: int, style: str | None, groups: int, base_width: int, frozen_stages: int) -> None:

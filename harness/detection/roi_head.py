@@ -47,6 +47,7 @@ class RoIHead(nn.Module):
     add_gt: the ground-truth boxes are candidates too.
     choose: the choice among candidates, random unless a test says otherwise.
     compact: drop unused slots before the heads, which waits for the device; None: on a CPU only. Never changes results.
+    listed: see roi_align.pyramid_roi_align; None: on a CPU only. Changes results by rounding alone.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class RoIHead(nn.Module):
         add_gt: bool = True,
         choose: Choice = random_choice,
         compact: bool | None = None,
+        listed: bool | None = None,
     ) -> None:
         super().__init__()
         self.bbox_head = bbox_head
@@ -79,7 +81,7 @@ class RoIHead(nn.Module):
         self.positive_iou, self.negative_iou, self.min_positive_iou = positive_iou, negative_iou, min_positive_iou
         self.low_quality = low_quality
         self.samples, self.positive_fraction = samples, positive_fraction
-        self.add_gt, self.choose, self.compact = add_gt, choose, compact
+        self.add_gt, self.choose, self.compact, self.listed = add_gt, choose, compact, listed
 
     def init_weights(self) -> None:
         """Both heads as the recipes have them."""
@@ -147,7 +149,7 @@ class RoIHead(nn.Module):
             finest_scale=self.finest_scale,
             sampling_ratio=self.sampling_ratio,
             aligned=self.aligned,
-            compact=self._compacts(boxes),
+            listed=boxes.device.type == "cpu" if self.listed is None else self.listed,
         )
 
     def _compacts(self, boxes: Tensor) -> bool:

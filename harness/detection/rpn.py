@@ -12,6 +12,7 @@ from harness.detection import boxes as box_ops
 from harness.detection.anchors import AnchorGenerator
 from harness.detection.matcher import match
 from harness.detection.nms import batched_nms
+from harness.detection.pyramid import around, as_table, level_shapes
 from harness.detection.sampler import Choice, Samples, random_choice, sample
 
 SAMPLING_SALT = 1
@@ -89,24 +90,23 @@ class RPNHead(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Logits (B x A x h x w) and deltas (B x 4A x h x w) of each level, A anchors a position."""
-        hidden = [F.relu(self.rpn_conv(feature), inplace=True) for feature in features]
-        return [self.rpn_cls(level) for level in hidden], [self.rpn_reg(level) for level in hidden]
+        logits, deltas = [], []
+        for feature in features:
+            hidden = F.relu(self.rpn_conv(feature), inplace=True)
+            logits.append(self.rpn_cls(hidden))
+            deltas.append(self.rpn_reg(hidden))
+        return logits, deltas
 
     def losses(
-        self,
-        logits: Sequence[Tensor],
-        deltas: Sequence[Tensor],
-        *,
-        gt_boxes: Tensor,
-        gt_valid: Tensor,
-        sizes: Tensor,
-        seeds: Tensor,
+        self, features: Sequence[Tensor], *, gt_boxes: Tensor, gt_valid: Tensor, sizes: Tensor, seeds: Tensor
     ) -> dict[str, Tensor]:
         """loss_rpn_cls (binary cross-entropy) and loss_rpn_bbox (L1), both over the number of sampled anchors.
 
+        The head is computed anew at these anchors alone, so that the backward pass is theirs alone, too.
+
         gt_boxes: B x G x 4; gt_valid: B x G; sizes: B x 2 (height, width) without padding; seeds: B.
         """
-        shapes = [(level.shape[2], level.shape[3]) for level in logits]
+        shapes = level_shapes(features)
         anchors = torch.cat(self.anchors(shapes))  # N x 4
         padded_sizes = (sizes + self.pad_divisor - 1) // self.pad_divisor * self.pad_divisor
         matches = match(
@@ -126,37 +126,28 @@ class RPNHead(nn.Module):
             salt=SAMPLING_SALT,
             choose=self.choose,
         )
-        return self._sample_losses(samples, matches, anchors, gt_boxes, logits, deltas)
+        logits, deltas = self.outputs_at(samples.indices, features)
+        return _sample_losses(samples, matches, anchors, gt_boxes, logits.float(), deltas.float())
 
-    def _sample_losses(
-        self,
-        samples: Samples,
-        matches: Tensor,
-        anchors: Tensor,
-        gt_boxes: Tensor,
-        logits: Sequence[Tensor],
-        deltas: Sequence[Tensor],
-    ) -> dict[str, Tensor]:
-        index, positive = samples.indices, samples.positive  # B x S
-        logit = torch.cat(_flat_logits(logits), dim=1).gather(1, index).float()
-        delta = _take(torch.cat(_flat_deltas(deltas), dim=1), index).float()  # B x S x 4
-        anchor = anchors[index]
-        gt = _take(gt_boxes, matches.gather(1, index).clamp(min=0))
-        target = box_ops.encode(anchor, torch.where(positive[..., None], gt, anchor))
-        cross_entropy = F.binary_cross_entropy_with_logits(logit, positive.float(), reduction="none")
-        negative = samples.valid & ~positive
-        # An image without positives or negatives counts as having one (SamplingResult of the recipes' code).
-        number = (positive.sum(dim=1).clamp(min=1) + negative.sum(dim=1).clamp(min=1)).sum()
-        return {
-            "loss_rpn_cls": (cross_entropy * samples.valid).sum() / number,
-            "loss_rpn_bbox": ((delta - target).abs() * positive[..., None]).sum() / number,
-        }
+    def outputs_at(self, index: Tensor, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What `forward` gives for some anchors: B x S -> logits B x S, deltas B x S x 4."""
+        ratios = self.anchors.per_position
+        rows, inside = around(index // ratios, level_shapes(features))
+        patches = as_table(features).index_select(0, rows.flatten()).view(*rows.shape, -1)
+        patches = patches.masked_fill(~inside[..., None], 0)
+        weight = self.rpn_conv.weight.permute(0, 2, 3, 1).flatten(1)  # in the patches' order
+        hidden = F.relu(F.linear(patches.flatten(2), weight, self.rpn_conv.bias), inplace=True)
+        logits = F.linear(hidden, self.rpn_cls.weight.flatten(1), self.rpn_cls.bias)
+        deltas = F.linear(hidden, self.rpn_reg.weight.flatten(1), self.rpn_reg.bias)
+        ratio = (index % ratios)[..., None]
+        own = ratio[..., None].expand(-1, -1, 1, 4)
+        return logits.gather(2, ratio).squeeze(2), deltas.view(*index.shape, ratios, 4).gather(2, own).squeeze(2)
 
     @torch.no_grad()
     def proposals(self, logits: Sequence[Tensor], deltas: Sequence[Tensor], *, sizes: Tensor) -> Proposals:
         """The best boxes of each image, after suppression within each level, clipped to `sizes` (B x 2)."""
         nms_pre = self.nms_pre_train if self.training else self.nms_pre_test
-        shapes = [(level.shape[2], level.shape[3]) for level in logits]
+        shapes = level_shapes(logits)
         scores, boxes = [], []
         for anchors, logit, delta in zip(self.anchors(shapes), _flat_logits(logits), _flat_deltas(deltas), strict=True):
             score, index = logit.float().sigmoid().topk(min(nms_pre, len(anchors)), dim=1)  # B x K
@@ -168,6 +159,24 @@ class RPNHead(nn.Module):
         one_call = not (box.device.type == "cpu" if self.compact is None else self.compact)
         keep = batched_nms(box, score, valid, level_sizes=level_sizes, iou=self.nms_iou, one_call=one_call)
         return _best(box, score, keep, self.max_proposals)
+
+
+def _sample_losses(
+    samples: Samples, matches: Tensor, anchors: Tensor, gt_boxes: Tensor, logits: Tensor, deltas: Tensor
+) -> dict[str, Tensor]:
+    """Of the sampled anchors' logits (B x S) and deltas (B x S x 4)."""
+    index, positive = samples.indices, samples.positive
+    anchor = anchors[index]
+    gt = _take(gt_boxes, matches.gather(1, index).clamp(min=0))
+    target = box_ops.encode(anchor, torch.where(positive[..., None], gt, anchor))
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, positive.float(), reduction="none")
+    negative = samples.valid & ~positive
+    # An image without positives or negatives counts as having one (SamplingResult of the recipes' code).
+    number = (positive.sum(dim=1).clamp(min=1) + negative.sum(dim=1).clamp(min=1)).sum()
+    return {
+        "loss_rpn_cls": (cross_entropy * samples.valid).sum() / number,
+        "loss_rpn_bbox": ((deltas - target).abs() * positive[..., None]).sum() / number,
+    }
 
 
 def _best(boxes: Tensor, scores: Tensor, keep: Tensor, number: int) -> Proposals:

@@ -1,5 +1,6 @@
 """Checks of the model's blocks, with the numbers that the row's recipe gave them."""
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,7 @@ def check_pooling(row: Row) -> list[str]:
             finest_scale=roi.finest_scale,
             sampling_ratio=roi.sampling_ratio,
             aligned=roi.aligned,
-            compact=True,
+            listed=True,
         )
         lines += far(f"pooled to {size}", y, wanted, tolerance=1e-4)
         if name == "y7" and y.shape == wanted.shape:
@@ -135,9 +136,11 @@ def check_losses(row: Row) -> list[str]:
 
 def _rpn_losses(row: Row) -> dict[str, Tensor]:
     shapes = ((32, 40), (16, 20), (8, 10), (4, 5), (2, 3))  # of a 128 x 160 image
-    return row.model.rpn_head.losses(
-        [torch.zeros(1, 3, *shape) for shape in shapes],
-        [torch.zeros(1, 12, *shape) for shape in shapes],
+    head = deepcopy(row.model.rpn_head).requires_grad_(False)
+    for parameter in head.parameters():
+        parameter.zero_()  # so that all logits and deltas are 0
+    return head.losses(
+        [torch.zeros(1, head.rpn_conv.in_channels, *shape) for shape in shapes],
         gt_boxes=torch.tensor([[[26.0, 24.0, 58.0, 56.0]]]),
         gt_valid=torch.ones(1, 1, dtype=torch.bool),
         sizes=torch.tensor([[128, 160]]),

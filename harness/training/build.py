@@ -97,6 +97,7 @@ def _build(recipe: Recipe) -> MaskRCNN:
         max_detections=recipe.test_detections,
         mask_threshold=recipe.test_mask_threshold,
         nms_frame=recipe.test_nms_frame,
+        fast_kernels=recipe.kernels == "fast",
     )
     model.init_weights()
     return model

@@ -26,7 +26,7 @@ class TinyBackbone(nn.Module):
         self.out_channels = (8, 8, 8, 8)
         self.stages = nn.ModuleList(nn.Conv2d(3, 8, 2 * stride, stride, stride // 2) for stride in (4, 8, 16, 32))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor, *, fold: bool) -> tuple[Tensor, ...]:
         return tuple(stage(images).relu() for stage in self.stages)
 
     def init_weights(self) -> None:

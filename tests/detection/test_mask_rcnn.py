@@ -56,7 +56,7 @@ def test_padded_slots_change_nothing(
     model = small_model(rpn={"max_proposals": 40})
     results = []
     for compact in (True, False):
-        model.rpn_head.compact = model.roi_head.compact = compact
+        model.rpn_head.compact = model.roi_head.compact = model.roi_head.listed = compact
         results.append(step(model, batch))
     for ours, theirs in zip(*results, strict=True):
         for name, value in ours.items():
@@ -96,10 +96,14 @@ class Waits(TorchDispatchMode):
 
 @pytest.mark.parametrize("polygons", [False, True])
 def test_a_padded_step_waits_for_one_suppression_only(small_model: Small, make_batch: Make, polygons: bool) -> None:
-    model, batch = small_model(rpn={"compact": False}, roi={"compact": False}), make_batch(OBJECTS, polygons=polygons)
+    model, batch = (
+        small_model(rpn={"compact": False}, roi={"compact": False, "listed": False}),
+        make_batch(OBJECTS, polygons=polygons),
+    )
     with Waits() as waits:
         step(model, batch)
     assert waits.seen == {"nms": 1}
+
     model.rpn_head.compact = model.roi_head.compact = True
     with Waits() as waits:
         step(model, batch)
@@ -110,7 +114,7 @@ def test_a_padded_step_waits_for_one_suppression_only(small_model: Small, make_b
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_whole_iteration_waits_no_more_than_its_step(small_model: Small, make_batch: Make, precision: str) -> None:
     """Accumulated over two micro-batches, with the fused optimiser that a GPU has, loss scaling and the averages."""
-    model = small_model(rpn={"compact": False}, roi={"compact": False}).train()
+    model = small_model(rpn={"compact": False}, roi={"compact": False, "listed": False}).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4, fused=True)
     scaler, meter = LossScaler(precision, 512.0, torch.device("cpu")), Meter()
     batches = [make_batch(OBJECTS), make_batch(OBJECTS, polygons=True)]
@@ -195,9 +199,17 @@ def test_losses_and_boxes_stay_float32_under_autocast(small_model: Small, make_b
     assert logits[0].dtype == torch.bfloat16
     assert proposals.boxes.dtype == proposals.scores.dtype == torch.float32
     assert all(value.dtype == torch.float32 for value in losses.values())
-    losses["loss"].backward()
     for name in ("loss_rpn_cls", "loss_cls", "loss_mask"):
         assert losses[name].item() == pytest.approx(exact[name].item(), rel=0.05)
+
+
+def test_autocast_leaves_no_parameter_without_gradient(small_model: Small, make_batch: Make) -> None:
+    """Its cache of cast weights keeps those that were first used without gradients."""
+    model = small_model().train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = model(make_batch(OBJECTS))
+    losses["loss"].backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
 class Precisions(TorchDispatchMode):
@@ -216,20 +228,25 @@ class Precisions(TorchDispatchMode):
 LAYERS = {"convolution", "conv2d", "conv_transpose2d", "addmm", "linear", "relu", "relu_", "upsample_nearest2d"}
 LAYERS |= {"max_pool2d", "max_pool2d_with_indices", "add"}  # FPN's addition
 MOVES = {"to", "_to_copy", "detach", "view", "_unsafe_view", "reshape", "flatten", "clone", "t", "permute", "gather"}
-MOVES |= {"index", "squeeze"}
+MOVES |= {"index", "squeeze", "index_select", "masked_fill", "cat"}
 
 
 @pytest.mark.parametrize("polygons", [False, True])
-def test_autocast_reaches_layers_and_nothing_else(small_model: Small, make_batch: Make, polygons: bool) -> None:
+@pytest.mark.parametrize(("listed", "pooling"), [(True, "embedding_bag"), (False, "roi_align")])
+def test_autocast_reaches_layers_and_nothing_else(
+    small_model: Small, make_batch: Make, polygons: bool, listed: bool, pooling: str
+) -> None:
     """Scores, boxes, pooling, suppression and losses are computed in float32."""
-    model, batch = small_model(score_threshold=0.2), make_batch(OBJECTS, polygons=polygons)
+    model = small_model(score_threshold=0.2, roi={"listed": listed})
+    batch = make_batch(OBJECTS, polygons=polygons)
     for run in (lambda: model.train()(batch), lambda: detect(model, batch.images, batch.sizes)):
         with torch.autocast("cpu", dtype=torch.bfloat16), Precisions() as precisions:
             run()
         low = {name for name, seen in precisions.seen.items() if torch.bfloat16 in seen}
         assert low <= LAYERS | MOVES
         assert len(low & LAYERS) >= 5
-        assert precisions.seen["nms"] == precisions.seen["roi_align"] == {torch.float32}
+        pooled = [seen for name, seen in precisions.seen.items() if pooling in name]
+        assert [precisions.seen["nms"], *pooled] == [{torch.float32}] * 2
 
 
 def detect(model: MaskRCNN, images: Tensor, sizes: Tensor) -> Any:

@@ -22,7 +22,7 @@ def test_levels_equal_torchvision() -> None:
 
 
 @pytest.mark.parametrize("size", [7, 14])
-def test_padded_and_compact_pooling_are_equal(size: int) -> None:
+def test_both_ways_of_pooling_are_equal(size: int) -> None:
     generator = torch.Generator().manual_seed(0)
     pyramids = [
         [
@@ -37,7 +37,7 @@ def test_padded_and_compact_pooling_are_equal(size: int) -> None:
     boxes[4] = torch.tensor([10.0, 20, 500, 510])
     weights = torch.randn(40, 5, size, size, generator=generator)
     pooled = []
-    for pyramid, compact in zip(pyramids, (True, False), strict=True):
+    for pyramid, listed in zip(pyramids, (True, False), strict=True):
         pooled.append(
             pyramid_roi_align(
                 pyramid,
@@ -48,11 +48,11 @@ def test_padded_and_compact_pooling_are_equal(size: int) -> None:
                 finest_scale=56,
                 sampling_ratio=0,
                 aligned=True,
-                compact=compact,
+                listed=listed,
             )
         )
         (pooled[-1] * weights).sum().backward()
-    assert torch.equal(pooled[0], pooled[1])
+    torch.testing.assert_close(pooled[0], pooled[1], rtol=1e-5, atol=1e-6)
     assert not pooled[0][3].any()
     for one, other in zip(*pyramids, strict=True):
         assert one.grad is not None and one.grad.any()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
 from harness.detection import boxes as box_ops
@@ -68,12 +68,44 @@ def test_given_boxes_as_proposals() -> None:
     assert given.boxes.shape == (2, 2, 4)
 
 
+def passing(head: RPNHead) -> RPNHead:
+    """A head of one channel whose logits are its features, where these are positive, and whose deltas are 0."""
+    for parameter in head.parameters():
+        nn.init.zeros_(parameter)
+    nn.init.ones_(head.rpn_conv.weight[:, :, 1, 1])
+    nn.init.ones_(head.rpn_cls.weight)
+    return head
+
+
+def test_outputs_at_some_anchors_and_their_gradients_are_those_of_all() -> None:
+    """Corners and edges of maps among them, one anchor twice, and anchors whose neighbourhoods overlap."""
+    torch.manual_seed(0)
+    head = RPNHead(in_channels=6, feat_channels=5)
+    nn.init.normal_(head.rpn_conv.bias)
+    pyramid = [[torch.randn(2, 6, *shape).requires_grad_() for shape in SHAPES]]
+    pyramid.append([level.detach().clone().requires_grad_() for level in pyramid[0]])
+    count = sum(3 * height * width for height, width in SHAPES)
+    index = torch.stack([torch.randperm(count)[:300], torch.arange(count - 300, count)])
+    index[0, :4] = torch.tensor([0, 3 * 31, 3 * 24 * 32 - 1, 0])
+    logits, deltas = head(pyramid[1])
+    expected = torch.cat([level.permute(0, 2, 3, 1).flatten(1) for level in logits], dim=1).gather(1, index)
+    boxes = torch.cat([level.permute(0, 2, 3, 1).reshape(2, -1, 4) for level in deltas], dim=1)
+    outputs = [head.outputs_at(index, pyramid[0]), (expected, boxes[torch.arange(2)[:, None], index])]
+    weights = [torch.randn_like(part) for part in outputs[0]]
+    gradients = []
+    for parts, features in zip(outputs, pyramid, strict=True):
+        total = sum((part * weight).sum() for part, weight in zip(parts, weights, strict=True))
+        gradients.append(torch.autograd.grad(total, [*features, *head.parameters()]))
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-5, atol=1e-5)
+
+
 def test_losses_by_hand() -> None:
-    """One 32-pixel object right on an anchor, all logits 0 and all deltas 0."""
-    head = RPNHead(ratios=(1,), strides=(4,), anchor_scale=8, samples=16)
+    """One 32-pixel object right on an anchor, all logits 0 and all deltas 0.25."""
+    head = passing(RPNHead(in_channels=1, feat_channels=1, ratios=(1,), strides=(4,), anchor_scale=8, samples=16))
+    nn.init.constant_(head.rpn_reg.bias, 0.25)
     losses = head.losses(
         [torch.zeros(2, 1, 24, 32)],
-        [torch.full((2, 4, 24, 32), 0.25)],
         gt_boxes=torch.tensor([[[16.0, 16, 48, 48]], [[0.0, 0, 0, 0]]]),
         gt_valid=torch.tensor([[True], [False]]),
         sizes=torch.tensor([[96, 128], [96, 128]]),
@@ -89,13 +121,12 @@ def test_losses_by_hand() -> None:
 
 def test_anchors_beyond_an_images_padding_are_not_sampled() -> None:
     """Logits that would cost 100 each beyond the padding leave the loss alone."""
-    head = RPNHead(ratios=(1,), strides=(4,), samples=10_000)
+    head = passing(RPNHead(in_channels=1, feat_channels=1, ratios=(1,), strides=(4,), samples=10_000))
     logits = torch.zeros(1, 1, 24, 32)
     logits[:, :, 16:] = 100  # 64 rows of pixels and below
     logits[:, :, :, 24:] = 100  # 96 columns and beyond
     losses = head.losses(
         [logits],
-        [torch.zeros(1, 4, 24, 32)],
         gt_boxes=torch.zeros(1, 1, 4),
         gt_valid=torch.tensor([[False]]),
         sizes=torch.tensor([[50, 90]]),

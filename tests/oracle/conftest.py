@@ -32,13 +32,19 @@ def read_weights(shared: Path) -> dict[str, Tensor]:
 
 
 def build(
-    weights: dict[str, Tensor], *, choose: Choice = random_choice, compact: bool | None = None, **fields: Any
+    weights: dict[str, Tensor],
+    *,
+    choose: Choice = random_choice,
+    compact: bool | None = None,
+    listed: bool | None = None,
+    **fields: Any,
 ) -> MaskRCNN:
     """The published R-50 recipe's model with those fields changed, and the reference's weights."""
     model = build_model(replace(parse_name("mask_rcnn_r50_fpn_1x_coco").recipe(), **fields))
     model.load_state_dict(weights, strict=True)
     for head in (model.rpn_head, model.roi_head):
         head.choose, head.compact = choose, compact
+    model.roi_head.listed = listed
     return model
 
 
@@ -56,7 +62,7 @@ def reference_weights(shared: Path) -> dict[str, Tensor]:
 
 @pytest.fixture
 def reference_model(reference_weights: dict[str, Tensor]) -> Callable[..., MaskRCNN]:
-    """reference_model(choose=..., compact=..., **fields): see build."""
+    """reference_model(choose=..., compact=..., listed=..., **fields): see build."""
     return partial(build, reference_weights)
 
 

@@ -1,8 +1,9 @@
 """Inference equals the reference to the last bit, each stage fed with the reference's own numbers.
 
-Two things are none of the model's: MKL's matrix product and its exp and log round differently from one CPU type to the
-next. MKL_CBWR makes this CPU compute them as the reference's did. Left at some 7e-6 are the convolution of P6 (so small
-that torch gives it to MKL's matrix product, of another version then) and the mask logits.
+With torchvision's RoIAlign, that is: what a CPU takes instead sums in another order. Two things are none of the model's:
+MKL's matrix product and its exp and log round differently from one CPU type to the next. MKL_CBWR makes this CPU compute
+them as the reference's did. Left at some 7e-6 are the convolution of P6 (so small that torch gives it to MKL's matrix
+product, of another version then) and the mask logits.
 """
 
 import multiprocessing
@@ -34,7 +35,7 @@ Equal = dict[str, bool]
 @torch.inference_mode()
 def convolutions_and_pooling(shared: Path) -> Equal:
     reference = read(shared, "r50_fpn/test")
-    model = build(read_weights(shared)).eval()
+    model = build(read_weights(shared), listed=False).eval()
     features = model.backbone(reference["inputs"])
     pyramid = model.neck(features)
     logits, deltas = model.rpn_head(pyramid)
@@ -60,7 +61,7 @@ def _four(reference: dict[str, Any], *names: str) -> list[Tensor]:
 @torch.inference_mode()
 def fully_connected(shared: Path) -> Equal:
     reference = read(shared, "r50_fpn/test")
-    model = build(read_weights(shared)).eval()
+    model = build(read_weights(shared), listed=False).eval()
     boxes = reference["proposals"]
     pyramid = model.features(reference["inputs"])
     logits, deltas = model.roi_head.bbox_head(

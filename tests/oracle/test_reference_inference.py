@@ -55,6 +55,21 @@ def test_features_and_rpn(model: MaskRCNN, reference: dict[str, Any]) -> None:
 
 
 @torch.inference_mode()
+def test_fast_kernels_are_as_near_to_the_truth_as_the_reference(
+    reference_model: Callable[..., MaskRCNN], reference: dict[str, Any]
+) -> None:
+    """The truth is computed in float64. Two roundings of it differ by more than either is off."""
+    inputs, theirs = reference["inputs"], [*reference["rpn_cls"], *reference["rpn_reg"]]
+    model = reference_model(kernels="fast").eval()
+    logits, deltas = model.rpn_head(model.features(inputs))
+    truth = reference_model().eval().double()
+    exact_logits, exact_deltas = truth.rpn_head(truth.features(inputs.double()))
+    for ours, other, exact in zip(logits + deltas, theirs, exact_logits + exact_deltas, strict=True):
+        off = [(values.double() - exact).square().mean().sqrt().item() for values in (ours, other)]
+        assert off[0] < 1.5 * off[1]
+
+
+@torch.inference_mode()
 @pytest.mark.parametrize("compact", [True, False])
 def test_proposals(model: MaskRCNN, reference: dict[str, Any], compact: bool) -> None:
     model.rpn_head.compact = compact
@@ -109,15 +124,29 @@ def _sizes(meta: dict[str, Any]) -> tuple[Tensor, Tensor]:
     return torch.tensor([meta["img_shape"]]), torch.tensor([meta["scale_factor"]])
 
 
-def test_end_to_end(model: MaskRCNN, reference: dict[str, Any]) -> None:
+# Rounding is amplified by weights that are drawn, not trained: measured with fast kernels were 1e-4, 0.02 pixels and 76.
+@pytest.mark.parametrize(
+    ("kernels", "score", "pixels", "masks", "mask_pixels"),
+    [("reference", 1e-5, 1e-3, MOST_MASKS, MOST_PIXELS), ("fast", 3e-4, 0.05, 40, 150)],
+)
+def test_end_to_end(
+    reference_model: Callable[..., MaskRCNN],
+    reference: dict[str, Any],
+    kernels: str,
+    score: float,
+    pixels: float,
+    masks: int,
+    mask_pixels: int,
+) -> None:
+    model = reference_model(test_nms_frame="resized", kernels=kernels).eval()
     meta = reference["meta"]
     shapes = (torch.tensor([meta[key]]) for key in ("img_shape", "ori_shape", "scale_factor"))
     (found,) = model.detect(reference["inputs"], *shapes)
     assert torch.equal(found.labels, reference["final_labels"])
-    close(found.scores, reference["final_scores"])
-    close(found.boxes, reference["final_bboxes"], atol=1e-3)
+    close(found.scores, reference["final_scores"], atol=score)
+    close(found.boxes, reference["final_bboxes"], atol=pixels)
     theirs = [{**rle, "counts": rle["counts"].encode()} for rle in reference["final_masks_rle"]]
     wrong = np.not_equal(coco_mask.decode(found.masks), coco_mask.decode(theirs)).sum(axis=(0, 1))
-    assert wrong.max() <= MOST_PIXELS and (wrong > 0).sum() <= MOST_MASKS
+    assert wrong.max() <= mask_pixels and (wrong > 0).sum() <= masks
     areas = torch.tensor(coco_mask.area(found.masks).astype(np.int64))
-    assert (areas - reference["final_mask_areas"]).abs().max() <= MOST_PIXELS
+    assert (areas - reference["final_mask_areas"]).abs().max() <= mask_pixels

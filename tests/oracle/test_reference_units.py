@@ -88,8 +88,8 @@ def test_roi_levels(oracle: Oracle) -> None:
 
 
 @pytest.mark.parametrize("name", ["a7", "a14", "v1_7", "v1_14"])
-@pytest.mark.parametrize("compact", [True, False])
-def test_roi_align(oracle: Oracle, name: str, compact: bool) -> None:
+@pytest.mark.parametrize("listed", [True, False])
+def test_roi_align(oracle: Oracle, name: str, listed: bool) -> None:
     reference = oracle("unit/roi_align")
     case, x = reference[name], reference["x"].requires_grad_()
     y = pyramid_roi_align(
@@ -101,7 +101,7 @@ def test_roi_align(oracle: Oracle, name: str, compact: bool) -> None:
         finest_scale=56,
         sampling_ratio=case["sampling_ratio"],
         aligned=case["aligned"],
-        compact=compact,
+        listed=listed,
     )
     torch.testing.assert_close(y, case["y"], rtol=1e-5, atol=1e-5)
     weights = torch.arange(y.numel(), dtype=torch.float32).view_as(y) % 7  # as the reference's gradient was taken

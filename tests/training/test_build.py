@@ -30,7 +30,7 @@ PARTS: dict[str, Any] = {
     "mask_roi_size": 12, "mask_channels": 16, "mask_convs": 2, "test_score": 0.1, "test_nms_iou": 0.4,
     "test_nms_frame": "resized", "test_detections": 50, "test_mask_threshold": 0.4, "optimizer": "AdamW",
     "lr": 0.01, "momentum": 0.8, "weight_decay": 0.0, "lr_steps": (1,), "lr_gamma": 0.2, "warmup_iters": 7,
-    "warmup_ratio": 0.5, "precision": "fp16", "loss_scale": 8.0,
+    "warmup_ratio": 0.5, "precision": "fp16", "loss_scale": 8.0, "kernels": "fast",
 }  # fmt: skip
 # Fields that a run uses elsewhere: below, in test_fields_of_a_run.
 RUN = {"dataset", "min_image_size", "test_scale", "pretrained", "batch", "micro_batch", "epochs", "repeats"}
