@@ -59,16 +59,30 @@ def segments(paths: RunPaths) -> dict[str, list[dict[str, Any]]]:
 
 
 def merged_rows(paths: RunPaths) -> list[dict[str, Any]]:
-    """The journal: the rows of all attempts' segments in order; of a step journaled twice the first counts."""
+    """The journal: the rows of all attempts' segments in order; of a step journaled twice the first counts.
+
+    A val row stands before the train rows of the iterations after it, which are journaled while it is worked out.
+    """
     seen: set[tuple[str, int]] = set()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for row in chain.from_iterable(segments(paths).values()):
         key = row_key(row)
         if key not in seen:
-            rows.append(row)
+            rows.insert(_place(rows, row), row)
         if key is not None:
             seen.add(key)
     return rows
+
+
+def _place(rows: list[dict[str, Any]], row: dict[str, Any]) -> int:
+    """Where a row comes in: a val row before the train rows of later iterations, any other at the end."""
+    place = len(rows)
+    for number in reversed(range(len(rows)) if row.get("mode") == "val" else ()):
+        if rows[number]["mode"] == "train":
+            if rows[number]["step"] <= row["step"]:
+                break
+            place = number
+    return place
 
 
 def merge_log(paths: RunPaths) -> None:

@@ -102,6 +102,11 @@ class RunPaths:
         return self.folder / "detections.json.gz"
 
     @property
+    def unscored(self) -> Path:
+        """What the last test has found, until its val row is in the journal (training/scoring.py)."""
+        return self.folder / "unscored.npz"
+
+    @property
     def evaluation(self) -> Path:
         """The last epoch's numbers, overall and per class."""
         return self.folder / "evaluation.json"
@@ -171,6 +176,7 @@ class Origin(StrEnum):
     PUBLISHED = "published"  # a published checkpoint, tested here
     PILOT = "pilot"  # a short training that is to tell what the others will take
     IMPORTED = "imported"  # the log of somebody else's training
+    BENCHMARK = "benchmark"  # memory and speed of a cell, by themselves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,6 +359,15 @@ def last_attempt(paths: RunPaths) -> int:
     """The number of the attempt that was claimed last, which supersedes those before it; 0 where there is none."""
     found = (paths.folder / "attempts").glob("*")
     return max((int(entry.name) for entry in found if entry.name.isdigit()), default=0)
+
+
+def require_own(paths: RunPaths, attempt: int) -> None:
+    """Called right before anything is written that belongs to the run and not to this attempt.
+
+    Raises UserError where a later attempt has the run: this one may have been away for long (a frozen machine).
+    """
+    if last_attempt(paths) > attempt:
+        raise UserError(f"{paths.folder}: attempt {attempt} gives way to a later one")
 
 
 def next_attempt(paths: RunPaths) -> int:

@@ -42,6 +42,28 @@ def test_attempts_that_overlap_merge_to_one_journal(paths: RunPaths) -> None:
     assert run_log.read_log(paths.log) == merged
 
 
+def test_a_val_row_stands_where_its_iteration_is(paths: RunPaths) -> None:
+    """It is journaled while the next epoch trains, or by the next attempt, which resumed in the middle of that."""
+    first = [row("attempt", 0), row("train", 1), row("train", 2), row("train", 3), row("val", 2), row("train", 4)]
+    second = [row("attempt", 4), row("train", 5), row("val", 4), row("train", 6), row("val", 6)]
+    for number, rows in ((1, first), (2, second)):
+        runs.next_attempt(paths)
+        paths.segment(number).write_text("".join(json.dumps(entry) + "\n" for entry in rows))
+    merged = [(entry["mode"], entry["step"]) for entry in run_log.merged_rows(paths)]
+    assert [entry for entry in merged if entry[0] != "attempt"] == [
+        ("train", 1),
+        ("train", 2),
+        ("val", 2),
+        ("train", 3),
+        ("train", 4),
+        ("val", 4),
+        ("train", 5),
+        ("train", 6),
+        ("val", 6),
+    ]
+    assert merged[0] == ("attempt", 0)
+
+
 def test_a_superseded_attempt_cannot_interleave(paths: RunPaths) -> None:
     """Attempt 2 found 2 rows of attempt 1, which lived on and wrote another two: only attempt 2's count for them.
 

@@ -64,6 +64,7 @@ class Pair:
     first: str
     other: str
     seeds: tuple[int, int]  # how many checkpoints each side has
+    missing: tuple[int, int]  # further seeds of each side that have not finished
     recipe: dict[str, tuple[Any, Any]]  # what differs
     alike: bool  # both recipes are known, and the same
     differences: tuple[Difference, ...]
@@ -89,16 +90,11 @@ def compare(sides: Sequence[Side], *, resamples: int = RESAMPLES) -> list[Pair]:
     """
     image_ids = _common_images(sides)
     weights = np.concatenate([np.ones((1, len(image_ids))), draws(len(image_ids), resamples)])
-    kinds = [kind for kind in KINDS if all(_has(kind, member) for side in sides for member in side.members)]
+    kinds = [kind for kind in KINDS if all(member.results.has(kind) for side in sides for member in side.members)]
     if not kinds:
         raise UserError("neither boxes (bbox) nor masks (segmentation) are in all rows of all that is compared")
     first, *others = [_score(side, kinds, image_ids, weights) for side in sides]
     return [_pair(sides[0], first, side, other) for side, other in zip(sides[1:], others, strict=True)]
-
-
-def _has(kind: str, member: Member) -> bool:
-    field = {"bbox": "bbox", "segm": "segmentation"}[kind]
-    return all(field in row for row in member.results)
 
 
 def _common_images(sides: Sequence[Side]) -> list[int]:
@@ -146,6 +142,7 @@ def _pair(first: Side, one: _Scored, other: Side, two: _Scored) -> Pair:
         first=first.name,
         other=other.name,
         seeds=(len(first.members), len(other.members)),
+        missing=(first.missing, other.missing),
         recipe=diff(first.recipe, other.recipe) if first.recipe and other.recipe else {},
         alike=bool(first.recipe) and first.recipe == other.recipe,
         differences=tuple(_difference(kind, one, two) for kind in one.totals),

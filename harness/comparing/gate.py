@@ -23,6 +23,7 @@ class Number:
     metric: str  # box AP, mask AP
     now: tuple[float, ...]
     before: tuple[float, ...]
+    missing: tuple[int, int] = (0, 0)  # further seeds here and there that have not finished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,10 +33,11 @@ class Result:
     numbers: dict[str, float]  # by METRICS' values; of what has not finished none
     failed: bool = False  # no run of the cell has finished, and one has failed
     state: str = ""  # of a cell of which no run has finished
+    missing: int = 0  # other seeds of the cell that have not finished
 
 
-def of_run(paths: RunPaths) -> Result:
-    """The result of a run's folder.
+def of_run(paths: RunPaths, missing: int = 0) -> Result:
+    """The result of a run's folder. missing: as of Result.
 
     Raises UserError where the run has not been evaluated.
     """
@@ -49,6 +50,7 @@ def of_run(paths: RunPaths) -> Result:
         kind=_kind(spec.shortening.describe(), spec.precision),
         full=spec.full and len(result["codes"]) < 2 and result["hardware"]["kind"] == GPU,
         numbers=_percent(result["metrics"]),
+        missing=missing,
     )
 
 
@@ -62,7 +64,8 @@ def of_experiment(file: Path, tracking_uri: str) -> list[Result]:
     rows, _ = match(experiment, from_tracking(tracking_uri, experiment.name))
     found = []
     for row in rows:
-        found += [_of_record(record) for record in row.finished] or [_unfinished(row)]
+        missing = len(row.runs) - len(row.finished)
+        found += [_of_record(record, missing) for record in row.finished] or [_unfinished(row)]
     return found
 
 
@@ -83,12 +86,16 @@ def of_records(file: Path) -> list[Result]:
 
     kinds: dict[tuple[str, str], list[Record]] = {}
     for record in read_snapshot(file).records:
-        if record.finished:
-            kinds.setdefault((record.name, _kind(record.shortening, record.precision)), []).append(record)
-    return [_of_record(record) for records in kinds.values() for _, record in sorted(newest(records)[0].items())]
+        kinds.setdefault((record.name, _kind(record.shortening, record.precision)), []).append(record)
+    results = []
+    for records in kinds.values():
+        found, _ = newest(record for record in records if record.finished)
+        missing = {record.seed for record in records if not record.finished} - found.keys()
+        results += [_of_record(record, len(missing)) for _, record in sorted(found.items())]
+    return results
 
 
-def _of_record(record: "Record") -> Result:
+def _of_record(record: "Record", missing: int) -> Result:
     return Result(
         name=record.name,
         seed=record.seed,
@@ -98,6 +105,7 @@ def _of_record(record: "Record") -> Result:
         and record.hardware is not None
         and record.hardware.kind == GPU,
         numbers=_percent(record.metrics),
+        missing=missing,
     )
 
 
@@ -115,7 +123,8 @@ def against_published(results: Sequence[Result]) -> tuple[list[Number], list[str
             now = tuple(run.numbers[metric] for run in full if metric in run.numbers)
             table = {"results": "Results", "pretrained": "Pre-trained models"}[row.table]
             if now:
-                numbers.append(Number(table=table, row=name, metric=metric, now=now, before=(value,)))
+                missing = (full[0].missing, 0)
+                numbers.append(Number(table=table, row=name, metric=metric, now=now, before=(value,), missing=missing))
     return numbers, left_out
 
 
@@ -128,16 +137,13 @@ def against_results(results: Sequence[Result], before: Sequence[Result]) -> tupl
         if (name, kind) not in others:
             left_out.append(f"{name} ({kind}): nothing of this cell and kind to hold it against")
             continue
+        mine, theirs = ([run for run in side if (run.name, run.kind) == (name, kind)] for side in (results, before))
+        missing = (mine[0].missing, theirs[0].missing)
         for metric in METRICS.values():
-            now, then = (_values(side, name, kind, metric) for side in (results, before))
+            now, then = (tuple(run.numbers[metric] for run in side if metric in run.numbers) for side in (mine, theirs))
             if now and then:
-                numbers.append(Number(table="Results", row=name, metric=metric, now=now, before=then))
+                numbers.append(Number(table="Results", row=name, metric=metric, now=now, before=then, missing=missing))
     return numbers, left_out
-
-
-def _values(results: Sequence[Result], name: str, kind: str, metric: str) -> tuple[float, ...]:
-    mine = (run.numbers for run in results if (run.name, run.kind) == (name, kind))
-    return tuple(numbers[metric] for numbers in mine if metric in numbers)
 
 
 def _by_name(results: Sequence[Result]) -> dict[str, list[Result]]:

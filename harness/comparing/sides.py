@@ -1,29 +1,30 @@
 """What is compared: a run, a cell with all its seeds, a checkpoint or kept detections, each as detections on images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.errors import UserError
 from harness.files import read_json, sha256
 from harness.recipe import Recipe
 from harness.reporting.link_rules import DIGEST_IN_NAME
-from harness.runs import RunPaths, RunSpec, State, read_spec, read_state
+from harness.runs import RunPaths, RunSpec, State, experiment_runs, read_spec, read_state
 from harness.wording import did_you_mean
 
 if TYPE_CHECKING:
     from harness.data.coco import CocoSplit
+    from harness.evaluation.table import DetectionTable
     from harness.training.validation import Validation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """The detections of one checkpoint, as COCO rows, and the images that they were made on."""
+    """The detections of one checkpoint, and the images that they were made on."""
 
     name: str
     seed: int | None  # None: of no run here
-    results: list[dict[str, Any]]
+    results: "DetectionTable"
     split: "Validation"
 
 
@@ -31,9 +32,19 @@ class Member:
 class Side:
     """One of what is compared: checkpoints of one recipe, a seed each."""
 
-    name: str
+    name: str  # EXPERIMENT/CELL, or the file or folder as it was typed
     recipe: Recipe | None  # None: of detections that say nothing of it
     members: tuple[Member, ...]
+    missing: int = 0  # further seeds of the cell that have not finished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainings:
+    """The finished runs of one recipe, by seed."""
+
+    name: str  # as of Side
+    runs: tuple[RunPaths, ...]
+    missing: int = 0  # as of Side
 
 
 def find_side(
@@ -50,25 +61,29 @@ def find_side(
         return _checkpoint(path, run_root, annotations, images, cache)
     if path.is_file():
         return _detections(path, annotations, images)
-    return _side(text, find_runs(text, run_root))
+    return _side(find_trainings(text, run_root))
 
 
-def find_runs(text: str, run_root: Path) -> list[RunPaths]:
-    """The run of a folder, or the finished runs of [EXPERIMENT/]CELL by seed.
+def find_trainings(text: str, run_root: Path) -> Trainings:
+    """The run of a folder, or the finished runs of [EXPERIMENT/]CELL.
 
     Raises UserError where there is no such thing, or a cell has finished runs of several kinds.
     """
     path = Path(text)
-    return [RunPaths(path)] if (path / "run.json").is_file() else _runs_of_cell(text, run_root)
+    return _of_folder(text, RunPaths(path)) if (path / "run.json").is_file() else _of_cell(text, run_root)
 
 
-def _side(name: str, runs: Sequence[RunPaths]) -> Side:
-    specs = [read_spec(paths) for paths in runs]
-    members = tuple(_member(paths, spec) for paths, spec in zip(runs, specs, strict=True))
-    return Side(name=specs[0].name if len(runs) > 1 else name, recipe=specs[0].executed, members=members)
+def _of_folder(name: str, paths: RunPaths) -> Trainings:
+    return Trainings(name=name, runs=(paths,))
 
 
-def _member(paths: RunPaths, spec: RunSpec) -> Member:
+def _side(found: Trainings) -> Side:
+    members = tuple(_member(found.name, paths) for paths in found.runs)
+    recipe = read_spec(found.runs[0]).executed
+    return Side(name=found.name, recipe=recipe, members=members, missing=found.missing)
+
+
+def _member(name: str, paths: RunPaths) -> Member:
     from harness.evaluation.detections import read_detections
     from harness.training.validation import run_validation
 
@@ -76,12 +91,13 @@ def _member(paths: RunPaths, spec: RunSpec) -> Member:
         state = read_state(paths)
         raise UserError(f"{paths.folder}: has no detections yet ({state.state}); it must have been evaluated once")
     results, _ = read_detections(paths.detections)
-    return Member(name=spec.name, seed=spec.seed, results=results, split=run_validation(spec))
+    spec = read_spec(paths)
+    return Member(name=name, seed=spec.seed, results=results, split=run_validation(spec))
 
 
 def _checkpoint(path: Path, run_root: Path, annotations: Path | None, images: Path | None, cache: Path | None) -> Side:
     if annotations is None and (paths := _tested(path, run_root)):
-        return _side(str(path), [paths])
+        return _side(_of_folder(str(path), paths))
     from harness.training.reevaluate import detections_of_checkpoint
 
     results, split = detections_of_checkpoint(path, annotations=annotations, images=images, cache=cache)
@@ -112,7 +128,7 @@ def _log_beside(path: Path) -> str | None:
 def _detections(path: Path, annotations: Path | None, images: Path | None) -> Side:
     paths = RunPaths(path.resolve().parent)
     if annotations is None and paths.spec.exists() and path.resolve() == paths.detections.resolve():
-        return _side(str(path), [paths])
+        return _side(_of_folder(str(path), paths))
     from harness.data.coco import CocoSplit
     from harness.evaluation.detections import read_detections
     from harness.training.validation import run_validation
@@ -143,7 +159,7 @@ def _whole(split: "CocoSplit") -> "Validation":
     )
 
 
-def _runs_of_cell(text: str, run_root: Path) -> list[RunPaths]:
+def _of_cell(text: str, run_root: Path) -> Trainings:
     experiment, _, name = text.rpartition("/")
     found = list(_finished(run_root, experiment or "*"))
     mine = [(paths, spec) for paths, spec in found if name in (spec.name, spec.cell)]
@@ -153,13 +169,23 @@ def _runs_of_cell(text: str, run_root: Path) -> list[RunPaths]:
             f"{text!r}: no file, no run's folder, and no finished run of such a cell in {run_root}{hint}; "
             "expected RUN_FOLDER, CHECKPOINT.pth, DETECTIONS.json.gz, CELL or EXPERIMENT/CELL"
         )
-    kinds = {(spec.experiment, spec.name, spec.identity, spec.shortening, spec.precision) for _, spec in mine}
+    kinds = {_kind(spec) for _, spec in mine}
     if len(kinds) > 1:
         folders = "\n  ".join(str(paths.folder) for paths, _ in mine)
         raise UserError(
             f"{text!r}: runs of {len(kinds)} kinds have ended; name EXPERIMENT/CELL or a folder:\n  {folders}"
         )
-    return [paths for paths, _ in sorted(mine, key=lambda entry: entry[1].seed)]
+    finished = {spec.seed: paths for paths, spec in sorted(mine, key=lambda entry: entry[1].seed)}
+    first = mine[0][1]
+    begun = map(read_spec, experiment_runs(run_root, first.experiment))
+    seeds = {spec.seed for spec in begun if _kind(spec) == _kind(first)}
+    name = f"{first.experiment}/{first.name}"
+    return Trainings(name=name, runs=tuple(finished.values()), missing=len(seeds - finished.keys()))
+
+
+def _kind(spec: RunSpec) -> tuple[object, ...]:
+    """What the seeds of one recipe have in common."""
+    return spec.experiment, spec.name, spec.identity, spec.shortening, spec.precision
 
 
 def _finished(run_root: Path, experiment: str) -> Iterator[tuple[RunPaths, RunSpec]]:

@@ -1,4 +1,4 @@
-"""Detections as COCO result rows, and the compressed file that keeps them beside a checkpoint.
+"""The compressed file that keeps detections beside a checkpoint, and an image's detections as COCO result rows.
 
 Gzipped JSON, a row a line: {"format": "maskrcnn-detections", "version": 1, "meta": {...}, "results": [...]}.
 Rows are sorted by image id and then by falling score; equal rows give equal bytes, whenever written (with one zlib).
@@ -7,10 +7,14 @@ Rows are sorted by image id and then by falling score; equal rows give equal byt
 import gzip
 import json
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from harness.errors import UserError
+from harness.evaluation.table import Builder, DetectionTable
 from harness.files import replacing, sha256
 
 if TYPE_CHECKING:
@@ -18,6 +22,12 @@ if TYPE_CHECKING:
 
 FORMAT = "maskrcnn-detections"
 VERSION = 1
+LEVEL = 1
+"""Of compression: 6 takes a fifth off the file, and several times as long."""
+BLOCK = 4096
+"""Rows that are written together."""
+TAKEN = object()
+"""In place of a row that is in the table."""
 
 
 def to_results(image_id: int, detections: "Detections", category_ids: list[int]) -> list[dict[str, Any]]:
@@ -33,52 +43,83 @@ def to_results(image_id: int, detections: "Detections", category_ids: list[int])
             "category_id": category_ids[label],
             "bbox": [round(value, 4) for value in (x1, y1, x2 - x1, y2 - y1)],
             "score": float(f"{score:.9g}"),
-            "segmentation": _text_mask(mask),
+            "segmentation": mask,
         }
         for (x1, y1, x2, y2), score, label, mask in zip(*numbers, detections.masks, strict=True)
     ]
 
 
-def write_detections(path: Path, results: list[dict[str, Any]], *, meta: dict[str, Any]) -> str:
-    """Write rows (bit for bit what read_detections gives back, but for the order) and return the file's sha256.
+def write_detections(path: Path, found: DetectionTable, *, meta: dict[str, Any]) -> str:
+    """Write detections (bit for bit what read_detections gives back, but for the order); the file's sha256.
 
     meta: anything JSON that tells where they come from. Written atomically.
     """
-    rows = sorted(results, key=lambda row: (row["image_id"], -row["score"]))  # stable: equal scores keep their order
     head = json.dumps({"format": FORMAT, "version": VERSION, "meta": meta}, sort_keys=True)
-    lines = ",\n".join(json.dumps(_text_row(row), separators=(",", ":")) for row in rows)
-    text = f'{head[:-1]}, "results": [\n{lines}\n]}}\n'
     with replacing(path) as temporary:
-        temporary.write_bytes(gzip.compress(text.encode(), compresslevel=6, mtime=0))
+        with (
+            temporary.open("wb") as raw,
+            gzip.GzipFile("", "wb", compresslevel=LEVEL, fileobj=raw, mtime=0) as file,
+        ):
+            file.write(f'{head[:-1]}, "results": [\n'.encode())
+            for text in _blocks(found):
+                file.write(text.encode())
+            file.write(b"\n]}\n")
         return sha256(temporary)
 
 
-def read_detections(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The rows and meta of a file of write_detections, or of a plain COCO results list (no meta), gzipped or not.
+def _blocks(found: DetectionTable) -> Iterator[str]:
+    """The rows as text, in the order of the file."""
+    order = np.lexsort((-found.scores, found.image_ids))  # stable: equal scores keep their order
+    for first in range(0, len(found), BLOCK):
+        yield (",\n" if first else "") + ",\n".join(_lines(found.take(order[first : first + BLOCK])))
 
-    Raises UserError where the file is missing, damaged or something else.
+
+def _lines(found: DetectionTable) -> Iterator[str]:
+    """Rows as JSON; a fifth of the time that json.dumps takes for them."""
+    fields, columns = '"image_id":{},"category_id":{}', [found.image_ids.tolist(), found.category_ids.tolist()]
+    if found.boxes is not None:
+        fields += ',"bbox":[{},{},{},{}]'
+        columns += found.boxes.T.tolist()
+    fields += ',"score":{}'
+    columns.append(found.scores.tolist())
+    if found.masks is not None:
+        fields += ',"segmentation":{{"size":[{},{}],"counts":{}}}'
+        columns += found.masks.sizes.T.tolist()
+        columns.append([json.dumps(mask["counts"].decode()) for mask in found.masks.rles(0, len(found))])
+    return map(f"{{{{{fields}}}}}".format, *columns)
+
+
+def read_detections(path: Path) -> tuple[DetectionTable, dict[str, Any]]:
+    """The detections and meta of a file of write_detections, or of a plain COCO results list (no meta), gzipped or not.
+
+    Raises UserError where the file is missing, damaged or something else, or a row of it is none.
     """
+    table = Builder()
     try:
-        data = path.read_bytes()
-        content = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
+        content = json.loads(_text(path), object_hook=lambda value: _taken(table, value))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:
         raise UserError(f"{path}: damaged or not a detections file: {error}") from None
-    if isinstance(content, list):
-        return content, {}
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path}: expected detections (a COCO results list, or a file of this harness)")
-    if content["version"] != VERSION:
+    is_own = isinstance(content, dict) and content.get("format") == FORMAT
+    if is_own and content["version"] != VERSION:
         raise UserError(f"{path}: detections of version {content['version']}, this harness reads {VERSION}; update it")
-    return content["results"], content["meta"]
+    if not is_own and not isinstance(content, list):
+        raise UserError(f"{path}: expected detections (a COCO results list, or a file of this harness)")
+    rows, meta = (content["results"], content["meta"]) if is_own else (content, {})
+    if (odd := next((number for number, row in enumerate(rows) if row is not TAKEN), None)) is not None:
+        raise UserError(f"{path}: row {odd}: expected an object with image_id, category_id and score")
+    return table.built(), meta
 
 
-def _text_row(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "segmentation": _text_mask(row["segmentation"])} if "segmentation" in row else row
+def _text(path: Path) -> str:
+    data = path.read_bytes()
+    return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode()
 
 
-def _text_mask(mask: dict[str, Any]) -> dict[str, Any]:
-    """The RLE with counts as text, which JSON can hold."""
-    counts = mask["counts"]
-    return {"size": list(mask["size"]), "counts": counts.decode() if isinstance(counts, bytes) else counts}
+def _taken(table: Builder, value: dict[str, Any]) -> Any:
+    """Put a row into the table as soon as it is read: all of them as objects would take five times the memory."""
+    if "image_id" not in value:
+        return value
+    table.add(value)
+    return TAKEN

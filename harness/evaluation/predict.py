@@ -1,15 +1,16 @@
-"""Run a model over a split, one image at a time, and bring the rows of all ranks together."""
+"""Run a model over a split, one image at a time, and bring the detections of all ranks together."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol, Self
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from harness.evaluation.detections import to_results
+from harness.evaluation.table import Builder, DetectionTable, concatenated, from_bytes, to_bytes
 from harness.structures import Detections
 
 Autocast = Callable[[], AbstractContextManager[Any]]
@@ -71,36 +72,35 @@ def predict_split(
     device: torch.device | str,
     autocast: Autocast = nullcontext,
     progress: Callable[[int], object] | None = None,
-) -> list[dict[str, Any]]:
-    """COCO result rows of all images.
+) -> DetectionTable:
+    """What is found in all images.
 
     category_ids: the data set's category id of each label. progress: called with the number of images done so far.
     """
-    rows: list[dict[str, Any]] = []
+    found = Builder()
     with testing(model):
         for done, sample in enumerate(images, 1):
-            rows += to_results(sample.image_id, detect_image(model, sample, device, autocast), category_ids)
+            for row in to_results(sample.image_id, detect_image(model, sample, device, autocast), category_ids):
+                found.add(row)
             if progress is not None:
                 progress(done)
-    return rows
+    return found.built()
 
 
-def gather_results(rows: list[dict[str, Any]], rank: int, world: int) -> list[dict[str, Any]] | None:
-    """The rows of all ranks on rank 0, None on the others; every rank of the default process group calls it.
+def gather_results(found: DetectionTable, rank: int, world: int) -> DetectionTable | None:
+    """What all ranks found on rank 0, None on the others; every rank of the default process group calls it.
 
-    An image that several ranks tested (to share a split evenly) counts once, with the lowest rank's rows.
+    An image that several ranks tested (to share a split evenly) counts once, as the lowest rank did it.
     """
     if world == 1:
-        return rows
-    shares = _gather_bytes(json.dumps(rows).encode(), rank, world)
+        return found
+    shares = _gather_bytes(to_bytes(found), rank, world)
     if rank != 0:
         return None
-    seen: set[int] = set()
-    gathered: list[dict[str, Any]] = []
-    for share in shares:
-        fresh = [row for row in json.loads(share) if row["image_id"] not in seen]
-        seen.update(row["image_id"] for row in fresh)
-        gathered += fresh
+    gathered = from_bytes(shares[0])
+    for share in map(from_bytes, shares[1:]):
+        fresh = share.take(~np.isin(share.image_ids, gathered.image_ids))
+        gathered = concatenated([gathered, fresh])
     return gathered
 
 

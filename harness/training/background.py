@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -33,6 +33,10 @@ class Background(Generic[Result]):
     def done(self) -> bool:
         """Whether there is an outcome to be had without waiting."""
         return self._outcome is not None and self._outcome.done()
+
+    def done_within(self, seconds: float) -> bool:
+        """Whether there is, after waiting that long at most."""
+        return self._outcome is not None and bool(wait([self._outcome], timeout=seconds).done)
 
     def wait(self) -> Result | None:
         """The result when it is there, or the error raised; None where nothing was begun since the last call."""

@@ -3,11 +3,11 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from harness.evaluation.speed import peak_memory_mb
-from harness.files import read_json
+from harness.files import find_json
 from harness.imported import minus_published
 from harness.run_log import merge_log, row_key, segments
 from harness.training import validation
@@ -15,6 +15,7 @@ from harness.training.agreement import Agreement
 from harness.training.environment import own_attempt_row
 from harness.training.journal import Journal, repair
 from harness.training.progress import TrainingProgress
+from harness.training.scoring import Scoring
 from harness.training.session import Training
 from harness.training.step import iterate
 from harness.training.watch import Watch
@@ -48,7 +49,7 @@ def train(
         TrainingProgress(name, training.total, training.position.step, shown=ranks.main, on_row=on_row) as shown,
         training.writing,
     ):
-        watch.times.gpus = ranks.world if ranks.device.type == "cuda" else 0
+        watch.times.gpus = ranks.gpus
         finished = _Loop(training, journal, shown, stop, watch).run()
     if ranks.main:
         merge_log(training.paths)
@@ -104,15 +105,25 @@ class _Loop:
     ) -> None:
         self.training, self.ranks = training, training.ranks
         self.journal, self.shown, self.stop, self.watch = journal, shown, stop, watch
+        paths, split = training.paths, training.validation
+        self.scoring: Scoring | None = None
+        if journal is not None:
+            self.scoring = Scoring(paths, split, attempt=training.attempt, record=self._record_val)
 
     def run(self) -> bool:
         """Whether the end was reached, and not a stop."""
-        going = self._evaluate_if_due()
-        while going and self.training.position.epoch < self.training.recipe.epochs:
-            self._epoch()
-            self._save()
-            self._settle()
-            going = not self.ranks.any(self.stop()) and self._evaluate_if_due()
+        with self.scoring or nullcontext():
+            if self.scoring is not None:
+                self.scoring.take_up(self.training.position.step, self._is_scored)
+            going = self._evaluate_if_due()
+            while going and self.training.position.epoch < self.training.recipe.epochs:
+                self._epoch()
+                self._save()
+                self._settle()
+                going = not self.ranks.any(self.stop()) and self._evaluate_if_due()
+            self._phase("scoring" if self.scoring else "waiting")
+            if going and self.scoring is not None:
+                self.scoring.settle()
         self._keep_times()
         return going
 
@@ -149,6 +160,8 @@ class _Loop:
                 return
             if training.writing.done:
                 training.settle()  # a failure to write comes to light here
+            if self.scoring is not None and self.scoring.done:
+                self.scoring.settle()
             if wish == SAVE:
                 self._save()
                 saved = last = time.monotonic()
@@ -180,6 +193,14 @@ class _Loop:
             self.journal.write(row)
             self.shown.row(row, self.training.recipe.epochs)
 
+    def _record_val(self, head: dict[str, Any], numbers: dict[str, Any]) -> None:
+        """On the disk when this returns."""
+        assert self.journal is not None
+        training = self.training
+        minus = minus_published(training.paths.folder.parent.parent, training.spec, head["epoch"], numbers)
+        self._record({**head, **numbers, **minus})
+        self.journal.sync()
+
     def _save(self) -> None:
         self._phase("checkpoint")
         self.watch.times.checkpoints += 1
@@ -201,13 +222,13 @@ class _Loop:
         split = training.validation
         progress = validation.between_images(split, self.ranks, self.stop, self.watch, step=at.step)
         try:
-            rows = validation.detect(training.model, split, self.ranks, progress)
+            found = validation.detect(training.model, split, self.ranks, progress)
         except validation.Stopped:
             return False
         self._phase("scoring" if self.ranks.main else "waiting")
-        if rows is not None:
-            self._score(rows)
-            self._phase("waiting")  # ends the scoring
+        if self.scoring is not None and found is not None:
+            self.scoring.begin(found, self._head())
+            self._phase("waiting")  # ends what the training waits for
             self.watch.times.evaluations += 1
             self.watch.times.images += len(split.image_ids)
             self.watch.times.write(self.training.paths.attempt(self.training.attempt))
@@ -225,33 +246,29 @@ class _Loop:
         row = {"mode": "times", "attempt": self.training.attempt, "step": self.training.position.step}
         self.journal.write({**row, "seconds": seconds})
 
-    def _score(self, rows: list[dict[str, Any]]) -> None:
+    def _head(self) -> dict[str, Any]:
+        """Of the val row of the newest checkpoint."""
         training, at = self.training, self.training.position
         assert training.saved is not None
-        result = validation.score(
-            rows,
-            training.validation,
-            detections=training.paths.detections,
-            evaluation=training.paths.evaluation,
-            checkpoint=training.saved,
-            before_writing=training.require_own,
-        )
-        row = {
+        return {
             "mode": "val",
             "epoch": at.epoch,
             "iter": training.images.iterations,
             "step": at.step,
             "lr": training.optimizer.param_groups[0]["lr"],
-            **validation.numbers(result),
-            **minus_published(training.paths.folder.parent.parent, training.spec, at.epoch, result.numbers),
             "checkpoint_sha256": training.saved.sha256,
         }
-        self._record(row)
 
     def _is_evaluated(self) -> bool:
-        """Whether the evaluation on the disk is of this very checkpoint, and the journal has a row of it."""
-        training, saved = self.training, self.training.saved
-        if saved is None or self.journal is None or ("val", training.position.step) not in self.journal.known:
+        """Whether this very checkpoint was tested: its detections are being scored, or that is done."""
+        saved = self.training.saved
+        if saved is None or self.scoring is None:
             return False
-        evaluation = training.paths.evaluation
-        return evaluation.exists() and bool(read_json(evaluation)["checkpoint_sha256"] == saved.sha256)
+        return self.scoring.is_of(saved.sha256) or self._is_scored(self.training.position.step, saved.sha256)
+
+    def _is_scored(self, step: int, checkpoint: str) -> bool:
+        """Whether the evaluation on the disk is of this checkpoint, by its sha256, and the journal has a row of it."""
+        if self.journal is None or ("val", step) not in self.journal.known:
+            return False
+        evaluation = find_json(self.training.paths.evaluation)
+        return evaluation is not None and bool(evaluation["checkpoint_sha256"] == checkpoint)

@@ -15,6 +15,7 @@ from harness.data.transforms import decode
 from harness.evaluation.detections import read_detections
 from harness.evaluation.draw import Image, contact_sheet, draw, write_image
 from harness.evaluation.predict import detect_image, testing
+from harness.evaluation.table import DetectionTable
 from harness.runs import RunPaths
 from harness.training.restore import restore
 from harness.training.validation import Validation
@@ -68,12 +69,12 @@ def _distinct(images: Sequence[Path]) -> list[str]:
 def draw_predictions(paths: RunPaths, validation: Validation) -> None:
     """Ground truth beside prediction: a picture for each of the first validation images with objects, and a sheet."""
     index = validation.index
-    rows, _ = read_detections(paths.detections)
+    found, _ = read_detections(paths.detections)
     pairs: list[Any] = []
     shown = [i for i in range(len(validation.image_ids)) if index.first[i + 1] > index.first[i]][:PICTURES]
     for number in shown:
         name = str(index.file_names[number])
-        left, right = draw_image(validation, number, [rows])
+        left, right = draw_image(validation, number, [found])
         pairs += [left, right]
         write_image(
             paths.predictions / f"{Path(name).stem}.png",
@@ -85,10 +86,10 @@ def draw_predictions(paths: RunPaths, validation: Validation) -> None:
         )
 
 
-def draw_image(validation: Validation, number: int, detections: Sequence[Sequence[dict[str, Any]]]) -> list[Image]:
-    """The ground truth of image `number` of the index and, for each list of COCO rows, its detections there, which may
+def draw_image(validation: Validation, number: int, detections: Sequence[DetectionTable]) -> list[Image]:
+    """The ground truth of image `number` of the index and, of each table, what was found there; it may lack boxes or
 
-    lack boxes or masks.
+    masks.
     """
     index = validation.index
     label_of = {int(number): label for label, number in enumerate(index.category_ids)}
@@ -97,8 +98,8 @@ def draw_image(validation: Validation, number: int, detections: Sequence[Sequenc
     truth = index.ground_truth(number)
     pictures = [draw(image, truth.boxes, truth.labels, None, truth_masks(truth, image.shape[:2]), names)]
     nothing = mask_api.encode(np.zeros(image.shape[:2], np.uint8, order="F"))
-    for rows in detections:
-        found = [row for row in rows if row["image_id"] == int(index.image_ids[number])]
+    for table in detections:
+        found = table.of_image(int(index.image_ids[number]))
         masks = [row.get("segmentation", nothing) for row in found]
         edges = [row["bbox"] if "bbox" in row else mask_api.toBbox(row["segmentation"]).tolist() for row in found]
         boxes = [[x, y, x + width, y + height] for x, y, width, height in edges]

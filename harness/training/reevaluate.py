@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,6 +13,7 @@ from harness.data.coco import CocoSplit, load_index
 from harness.errors import UserError
 from harness.evaluation.coco import Evaluation, evaluate
 from harness.evaluation.detections import read_detections, write_detections
+from harness.evaluation.table import DetectionTable
 from harness.files import read_json, sha256
 from harness.published import PublishedRow, published_rows
 from harness.recipe import NUMERICS, digest, to_dict
@@ -39,6 +39,7 @@ class Reevaluation:
     """Numbers computed now, and those recorded or published."""
 
     evaluation: Evaluation
+    images: int  # of the annotations; a shortened run tests the first of them alone
     recorded: dict[str, float | None] | None = None  # of the run in whose folder the file is
     verdict: Verdict = Verdict.UNKNOWN
     precision: str = ""  # in which a checkpoint was tested
@@ -58,7 +59,8 @@ def reevaluate(
 
     annotations (and for a checkpoint images): where the file is not in a run's folder, or to test on another split,
     with which no record is compared. find_split: gives the validation split of a data set's name, for a checkpoint
-    that is in no run's folder and for which neither is named. cell: see restore.
+    that is in no run's folder and for which neither is named; that of a shortened run is tested on as many of its
+    images as the run was. cell: see restore.
     Raises UserError where something is missing or broken.
     """
     if not file.is_file():
@@ -67,7 +69,7 @@ def reevaluate(
     if file.suffix == ".pth":
         result = _from_checkpoint(file, spec, annotations, images, cell, find_split)
     else:
-        result = Reevaluation(evaluation=_from_detections(file, spec, annotations))
+        result = _from_detections(file, spec, annotations)
     if paths is None or annotations is not None or not paths.evaluation.exists():
         return result
     record = read_json(paths.evaluation)
@@ -85,14 +87,16 @@ def _run_of(file: Path) -> tuple[RunSpec | None, RunPaths | None]:
     return None, None
 
 
-def _from_detections(file: Path, spec: RunSpec | None, annotations: Path | None) -> Evaluation:
-    rows, _ = read_detections(file)
+def _from_detections(file: Path, spec: RunSpec | None, annotations: Path | None) -> Reevaluation:
+    found, _ = read_detections(file)
     if annotations is not None:
-        return evaluate(annotations, rows)
+        evaluation = evaluate(annotations, found)
+        return Reevaluation(evaluation=evaluation, images=evaluation.images)
     if spec is None:
         raise UserError(f"{file}: is not in a run's folder; name the annotations with --annotations FILE")
     split = run_validation(spec)
-    return evaluate(split.annotations, rows, image_ids=split.image_ids)
+    evaluation = evaluate(split.annotations, found, image_ids=split.image_ids)
+    return Reevaluation(evaluation=evaluation, images=len(split.index.image_ids))
 
 
 def _from_checkpoint(
@@ -105,15 +109,21 @@ def _from_checkpoint(
 ) -> Reevaluation:
     restored = restore(file, cell=cell)
     split = _split(file, restored, spec, annotations, images, find_split)
-    rows = _detect(file, restored, split)
-    evaluation = evaluate(split.annotations, rows, image_ids=split.image_ids)
+    found = _detect(file, restored, split)
+    evaluation = evaluate(split.annotations, found, image_ids=split.image_ids)
     published = published_rows().get(restored.cell) if _is_the_cells(restored, cell) else None
-    return Reevaluation(evaluation=evaluation, precision=split.precision, published=published, doubts=restored.doubts)
+    return Reevaluation(
+        evaluation=evaluation,
+        images=len(split.index.image_ids),
+        precision=split.precision,
+        published=published,
+        doubts=restored.doubts,
+    )
 
 
 def detections_of_checkpoint(
     file: Path, *, annotations: Path | None = None, images: Path | None = None, cache: Path | None = None
-) -> tuple[list[dict[str, Any]], Validation]:
+) -> tuple[DetectionTable, Validation]:
     """What a checkpoint finds on its run's validation split, or on another one, and that split.
 
     cache: a folder for what was found, so that the same weights are not tested twice.
@@ -131,10 +141,10 @@ def detections_of_checkpoint(
     if kept:
         with suppress(UserError):  # it is not there, or spoilt
             return read_detections(kept)[0], split
-    rows = _detect(file, restored, split)
+    found = _detect(file, restored, split)
     if kept:
-        write_detections(kept, rows, meta={"checkpoint_sha256": tested[0]})
-    return rows, split
+        write_detections(kept, found, meta={"checkpoint_sha256": tested[0]})
+    return found, split
 
 
 def _split(
@@ -153,13 +163,16 @@ def _split(
     if spec is not None:
         return replace(run_validation(spec), recipe=restored.recipe)
     assert find_split is not None
-    return checkpoint_validation(restored, find_split(restored.recipe.dataset), device)
+    found = checkpoint_validation(restored, find_split(restored.recipe.dataset), device)
+    return replace(found, first=restored.meta.get("eval_images"))  # as its run did
 
 
-def _detect(file: Path, restored: Restored, split: Validation) -> list[dict[str, Any]]:
+def _detect(file: Path, restored: Restored, split: Validation) -> DetectionTable:
     require_classes(restored, split, file)
     device = _device()
-    return validation.detect(restored.model.to(device), split, Ranks(device=device)) or []
+    found = validation.detect(restored.model.to(device), split, Ranks(device=device))
+    assert found is not None  # on the only rank
+    return found
 
 
 def _device() -> torch.device:

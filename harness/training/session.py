@@ -11,7 +11,7 @@ from torch import nn
 from harness.detection.mask_rcnn import MaskRCNN
 from harness.errors import UserError
 from harness.recipe import to_dict
-from harness.runs import RunPaths, RunSpec, last_attempt
+from harness.runs import RunPaths, RunSpec, require_own
 from harness.training import checkpoint
 from harness.training.background import Background
 from harness.training.build import build_model, build_optimizer, build_schedule, require_weights
@@ -120,12 +120,8 @@ class Training:
         self.saved = self.writing.wait() or self.saved
 
     def require_own(self) -> None:
-        """Called right before anything is written that belongs to the run and not to this attempt.
-
-        Raises UserError where a later attempt has the run: this one may have been away for long (a frozen machine).
-        """
-        if last_attempt(self.paths) > self.attempt:
-            raise UserError(f"{self.paths.folder}: attempt {self.attempt} gives way to a later one")
+        """See runs.require_own."""
+        require_own(self.paths, self.attempt)
 
     def _write(self, copy: Snapshot, at: Position, journaled: Callable[[], None]) -> Saved:
         self.require_own()
@@ -172,6 +168,7 @@ class Training:
             "key": self.spec.key,
             "precision": self.spec.precision,
             "recipe": to_dict(self.recipe),
+            "eval_images": self.spec.shortening.eval_images,
         }
 
     def _resume(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.evaluation.speed import Speed
+from harness.evaluation.table import DetectionTable
 from harness.files import file_facts, read_json, sha256, write_json
 from harness.provenance import running_code
 from harness.run_log import merge_log, merged_rows, row_key
@@ -20,6 +21,7 @@ from harness.training.pictures import draw_predictions
 from harness.training.precision import require_precision
 from harness.training.reevaluate import require_classes
 from harness.training.restore import Restored, restore
+from harness.training.scorer import numbers, score
 from harness.training.validation import Validation, run_validation
 from harness.training.watch import Watch
 
@@ -89,7 +91,7 @@ def _journal(
     ranks: Ranks,
     attempt: int,
     split: Validation,
-    found: list[dict[str, Any]],
+    found: DetectionTable,
     saved: Saved,
 ) -> None:
     """Score what was found, and journal it."""
@@ -97,11 +99,10 @@ def _journal(
     known = {key for row in merged_rows(paths) if (key := row_key(row))}
     with Journal(paths.segment(attempt), known) as journal:
         journal.write(own_attempt_row(paths, spec, ranks, attempt=attempt, step=saved.step))
-        result = validation.score(
-            found, split, detections=paths.detections, evaluation=paths.evaluation, checkpoint=saved
-        )
+        meta = {"checkpoint_sha256": saved.sha256, "epoch": saved.epoch, "step": saved.step}
+        result = score(found, split.annotations, split.image_ids, paths=paths, meta=meta)
         place = {"mode": "val", "epoch": saved.epoch, "iter": len(split.image_ids), "step": saved.step}
-        journal.write({**place, **validation.numbers(result), "checkpoint_sha256": saved.sha256})
+        journal.write({**place, **numbers(result), "checkpoint_sha256": saved.sha256})
     merge_log(paths)
 
 

@@ -3,21 +3,16 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.data.coco import CocoIndex, load_index
 from harness.data.evaluation_images import EvaluationImage, evaluation_images
 from harness.detection.mask_rcnn import MaskRCNN
-from harness.evaluation.coco import Evaluation, evaluate
-from harness.evaluation.detections import write_detections
 from harness.evaluation.predict import gather_results, predict_split
-from harness.evaluation.scoring import evaluation_library
 from harness.evaluation.speed import Speed, measure_fps
-from harness.files import write_json
+from harness.evaluation.table import DetectionTable
 from harness.recipe import Recipe
 from harness.runs import RunSpec
 from harness.training.agreement import Agreement
-from harness.training.checkpoint import Saved
 from harness.training.distributed import Ranks
 from harness.training.precision import autocast
 from harness.training.watch import Watch
@@ -101,12 +96,12 @@ def between_images(
 
 def detect(
     model: MaskRCNN, validation: Validation, ranks: Ranks, progress: Callable[[int], object] | None = None
-) -> list[dict[str, Any]] | None:
-    """COCO rows of all images, on rank 0; None on the others.
+) -> DetectionTable | None:
+    """What is found in all images, on rank 0; None on the others.
 
     progress: called after each of this rank's images with their number so far; what it raises ends the testing.
     """
-    rows = predict_split(
+    found = predict_split(
         model,
         validation.samples(ranks),
         [int(number) for number in validation.index.category_ids],
@@ -114,42 +109,7 @@ def detect(
         autocast=lambda: autocast(validation.precision, ranks.device.type),
         progress=progress,
     )
-    return gather_results(rows, ranks.rank, ranks.world)
-
-
-def score(
-    rows: list[dict[str, Any]],
-    validation: Validation,
-    *,
-    detections: Path,
-    evaluation: Path,
-    checkpoint: Saved,
-    before_writing: Callable[[], None] = lambda: None,
-) -> Evaluation:
-    """Evaluate COCO rows; keep them beside the checkpoint, and the numbers with the digests of both.
-
-    before_writing: called before each of the two files is; what it raises leaves the file as it was.
-    """
-    before_writing()
-    meta = {"checkpoint_sha256": checkpoint.sha256, "epoch": checkpoint.epoch, "step": checkpoint.step}
-    digest = write_detections(detections, rows, meta=meta)
-    result = evaluate(validation.annotations, rows, image_ids=validation.image_ids)
-    before_writing()
-    write_json(evaluation, meta | plain(result) | {"detections_sha256": digest})
-    return result
-
-
-def plain(evaluation: Evaluation) -> dict[str, Any]:
-    """An evaluation as plain data, with the library that made it."""
-    return {
-        "numbers": evaluation.numbers,
-        "per_class": [
-            {"id": c.category_id, "name": c.name, "instances": c.instances, "bbox": c.bbox_AP, "segm": c.segm_AP}
-            for c in evaluation.per_class
-        ],
-        "images": evaluation.images,
-        "library": evaluation_library(),
-    }
+    return gather_results(found, ranks.rank, ranks.world)
 
 
 def speed(model: MaskRCNN, validation: Validation, ranks: Ranks) -> Speed | None:
@@ -162,11 +122,3 @@ def speed(model: MaskRCNN, validation: Validation, ranks: Ranks) -> Speed | None
         device=ranks.device,
         autocast=lambda: autocast(validation.precision, ranks.device.type),
     )
-
-
-def numbers(evaluation: Evaluation) -> dict[str, Any]:
-    """The fields of a val row."""
-    row: dict[str, Any] = dict(evaluation.numbers)
-    for kind in ("bbox", "segm"):
-        row[f"{kind}_mAP_copypaste"] = evaluation.copypaste(kind)
-    return row

@@ -1,54 +1,90 @@
 """COCO numbers of 5,000 images with 36 detections each, by us and by pycocotools: time, memory, and whether equal.
 
-python tests/benchmarks/bench_evaluation.py [IMAGES]. Each side reads the same two files in a process of its own and
-makes the 24 numbers of boxes and masks: ours as a training does, pycocotools' by COCO, loadRes and COCOeval. Time is
-without imports; memory is the peak of the process, imports included, and that less what was there before (Linux).
+python tests/benchmarks/bench_evaluation.py [IMAGES [ROUNDS]]. The two sides work alternately, each in a process of its
+own that reads the same annotations and the same detections and makes the 24 numbers of boxes and masks: ours as the
+process beside a training does, from the columns that the training left on the disk; pycocotools' by COCO, loadRes and
+COCOeval, from a file of COCO results. Times are without imports. Memory is the peak of the process (VmHWM, Linux), with
+the interpreter and imports on both sides; "own" is that less what was there after the imports. Medians, and the least
+and the most.
+
+Then what a test costs besides: the file of detections, and for how long a training waits, device in hand, before the
+next epoch begins, which would be all of that without a process beside it. At last `harness evaluate` on the file of
+detections.
 """
 
 import contextlib
 import io
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-IMAGES, DETECTIONS, OBJECTS, CATEGORIES = 5000, 36, 7, 80
+IMAGES, ROUNDS, DETECTIONS, OBJECTS, CATEGORIES = 5000, 3, 36, 7, 80
 SIZE = (480, 640)  # height, width
 SIDES = ("ours", "pycocotools")
-Side = Callable[[Path, Path], tuple[list[float], str]]
-"""Files of annotations and results -> 24 numbers, and by what."""
+EXTRA = ("file", "waits", "from the file")
+MEASURES = {"cpu": "CPU s", "wall": "wall s", "peak": "peak MB", "own": "own MB"}
+Work = Callable[[], tuple[list[float], str]]
+"""-> 24 numbers, and by what."""
 
 
 def main() -> None:
-    """Generate, evaluate twice, compare."""
+    """Generate, evaluate by turns, compare."""
     if sys.argv[1:2] == ["--side"]:
-        return evaluated(sys.argv[2], Path(sys.argv[3]))
-    images = int(sys.argv[1]) if sys.argv[1:] else IMAGES
+        return measured(sys.argv[2], Path(sys.argv[3]))
+    images, rounds = (int(text) for text in (*sys.argv[1:3], *map(str, (IMAGES, ROUNDS)[len(sys.argv[1:3]) :])))
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         generate(folder, images)
-        print(f"{images} images, {OBJECTS * images} objects, {DETECTIONS * images} detections; bbox and segm")
-        found = {side: child(side, folder) for side in SIDES}
-    ours, theirs = found["ours"], found["pycocotools"]
-    print(f"{'':14}{'CPU s':>9}{'wall s':>9}{'peak MB':>9}{'of it own':>11}")
-    for side, entry in found.items():
-        print(f"{side:14}{entry['cpu']:9.1f}{entry['wall']:9.1f}{entry['peak']:9.0f}{entry['own']:11.0f}")
-    ratios = "".join(f", {name} 1/{theirs[key] / ours[key]:.1f}" for name, key in (("memory", "peak"), ("own", "own")))
-    print(f"CPU time 1/{theirs['cpu'] / ours['cpu']:.1f}{ratios} of pycocotools; ours by {ours['library']}")
-    worst = max(abs(one - two) for one, two in zip(ours["numbers"], theirs["numbers"], strict=True))
-    print(f"{len(ours['numbers'])} numbers, largest difference {worst:.1e}")
+        print(f"{images} images, {OBJECTS * images} objects, {DETECTIONS * images} detections; {rounds} rounds")
+        found = [{side: child(side, folder) for side in SIDES} for _ in range(rounds)]
+        extra = {name: [child(name, folder) for _ in range(rounds)] for name in EXTRA}
+        size = (folder / "detections.json.gz").stat().st_size / 2**20
+    for side in SIDES:
+        print(f"{side:14}{told([entry[side] for entry in found])}")
+    ratios = (
+        f"{name} 1/{spread([e['pycocotools'][key] / e['ours'][key] for e in found])}" for key, name in MEASURES.items()
+    )
+    print(f"{'ratios':14}{'; '.join(ratios)}; ours by {found[0]['ours']['library']}")
+    numbers = [found[0][side]["numbers"] for side in SIDES]
+    worst = max(abs(one - two) for one, two in zip(*numbers, strict=True))
+    print(f"{len(numbers[0])} numbers, largest difference {worst:.1e}")
+    for name, text in zip(
+        EXTRA, (f"to write the detections ({size:.1f} MB)", "of waiting", "harness evaluate"), strict=True
+    ):
+        print(f"{name:14}{told(extra[name])}  {text}")
+    waits, whole = ([e["wall"] for e in side] for side in (extra["waits"], [entry["ours"] for entry in found]))
+    files = [e["wall"] for e in extra["file"]]
+    before = [one + two for one, two in zip(whole, files, strict=True)]
+    print(f"a training waits {spread(waits)} s for its test to be scored and kept, which takes {spread(before)} s")
     return None
 
 
+def told(entries: list[dict[str, Any]]) -> str:
+    """Each measure with its spread."""
+    return "; ".join(f"{name} {spread([entry[key] for entry in entries])}" for key, name in MEASURES.items())
+
+
+def spread(values: list[float]) -> str:
+    """The median, the least and the most."""
+    middle, least, most = (f"{value:.3g}" for value in (statistics.median(values), min(values), max(values)))
+    return f"{middle} [{least}, {most}]"
+
+
 def generate(folder: Path, images: int) -> None:
-    """annotations.json and results.json, from a fixed seed; two thirds of the detections are near an object."""
+    """annotations.json, results.json and their columns, from a fixed seed; two thirds of them are near an object."""
+    from harness.evaluation.table import table_of
+    from harness.runs import RunPaths
+
     random = np.random.default_rng(0)
     truth: dict[str, Any] = {
         "images": [{"id": n, "height": SIZE[0], "width": SIZE[1]} for n in range(1, images + 1)],
@@ -73,6 +109,8 @@ def generate(folder: Path, images: int) -> None:
             results.append({"image_id": image, "category_id": kind, **detection(points.clip(0, SIZE[::-1]), random)})
     (folder / "annotations.json").write_text(json.dumps(truth))
     (folder / "results.json").write_text(json.dumps(results))
+    with RunPaths(folder).unscored.open("wb") as columns:
+        table_of(results).save(columns, {"mode": "val", "epoch": 1, "step": 1, "checkpoint_sha256": ""})
 
 
 def blob(random: np.random.Generator) -> np.ndarray:
@@ -102,44 +140,95 @@ def child(side: str, folder: Path) -> dict[str, Any]:
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
-def evaluated(side: str, folder: Path) -> None:
-    """Evaluate in this process."""
-    run = ours() if side == "ours" else pycocotools()
+def measured(side: str, folder: Path) -> None:
+    """Do a side's work in this process."""
+    prepare = {"ours": ours, "pycocotools": pycocotools, "file": file, "waits": waits, "from the file": from_the_file}
+    run = prepare[side](folder)
     before, began, cpu = memory("VmRSS"), time.perf_counter(), time.process_time()
-    numbers, library = run(folder / "annotations.json", folder / "results.json")
+    numbers, library = run()
     seconds, wall = time.process_time() - cpu, time.perf_counter() - began
     peak = memory("VmHWM")
     facts = {"cpu": seconds, "wall": wall, "peak": peak, "own": peak - before, "library": library, "numbers": numbers}
     print(json.dumps(facts))
 
 
-def ours() -> Side:
-    """As a training does after each epoch, but for the file of detections."""
+def ours(folder: Path) -> Work:
+    """As the process beside a training does, but for the file of detections."""
     import hotcoco  # noqa: F401 (imported when it is first used)
 
     from harness.evaluation.coco import evaluate
-    from harness.evaluation.detections import read_detections
     from harness.evaluation.scoring import evaluation_library
+    from harness.runs import RunPaths
+    from harness.training.scorer import read_unscored
 
-    def run(annotations: Path, results: Path) -> tuple[list[float], str]:
-        rows, _ = read_detections(results)
-        found = evaluate(annotations, rows)
-        return [-1.0 if value is None else value for value in found.numbers.values()], evaluation_library()
+    def run() -> tuple[list[float], str]:
+        found, _ = read_unscored(RunPaths(folder))
+        result = evaluate(folder / "annotations.json", found)
+        return [-1.0 if value is None else value for value in result.numbers.values()], evaluation_library()
 
     return run
 
 
-def pycocotools() -> Side:
+def from_the_file(folder: Path) -> Work:
+    """As `harness evaluate detections.json.gz` does."""
+    import hotcoco  # noqa: F401
+
+    from harness.evaluation.coco import evaluate
+    from harness.evaluation.detections import read_detections
+
+    def run() -> tuple[list[float], str]:
+        evaluate(folder / "annotations.json", read_detections(folder / "detections.json.gz")[0])
+        return [], ""
+
+    return run
+
+
+def file(folder: Path) -> Work:
+    """The file of detections, from columns."""
+    from harness.evaluation.detections import write_detections
+    from harness.runs import RunPaths
+    from harness.training.scorer import read_unscored
+
+    found, _ = read_unscored(RunPaths(folder))
+
+    def run() -> tuple[list[float], str]:
+        write_detections(folder / "detections.json.gz", found, meta={})
+        return [], ""
+
+    return run
+
+
+def waits(folder: Path) -> Work:
+    """What a training does between a test and the next epoch: columns to the disk, and a process begun."""
+    from harness.runs import RunPaths
+    from harness.training.scorer import read_unscored
+    from harness.training.scoring import Scoring
+
+    paths = RunPaths(folder)
+    found, head = read_unscored(paths)
+    ids = sorted(set(found.image_ids.tolist()))
+    split: Any = SimpleNamespace(annotations=folder / "annotations.json", image_ids=ids)
+
+    def run() -> tuple[list[float], str]:
+        scoring = Scoring(paths, split, attempt=1, record=lambda *_: None)
+        scoring.begin(found, head)
+        scoring.__exit__(KeyboardInterrupt, None, None)
+        return [], ""
+
+    return run
+
+
+def pycocotools(folder: Path) -> Work:
     """As its demo does."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    def run(annotations: Path, results: Path) -> tuple[list[float], str]:
+    def run() -> tuple[list[float], str]:
         numbers: list[float] = []
         with contextlib.redirect_stdout(io.StringIO()):
-            truth = COCO(str(annotations))
+            truth = COCO(str(folder / "annotations.json"))
             for kind in ("bbox", "segm"):
-                rows = json.loads(results.read_text())
+                rows = json.loads((folder / "results.json").read_text())
                 for row in rows if kind == "segm" else []:
                     row.pop("bbox")  # so that a mask's own area decides its size, as in the recipes
                 found = COCOeval(truth, truth.loadRes(rows), kind)

@@ -11,6 +11,7 @@ from training.tiny import make_shapes, write_place
 from harness.data.coco import CocoSplit, load_index
 from harness.evaluation.coco import evaluate
 from harness.evaluation.detections import write_detections
+from harness.evaluation.table import table_of
 from harness.files import sha256, write_json
 from harness.launching.prepare import prepare, write
 from harness.matrix import load_experiment
@@ -64,8 +65,8 @@ def run_of(place: Path, shapes: Path) -> Callable[[int, int, Rows], RunPaths]:
     def make(cell: int, seed: int, rows: Rows) -> RunPaths:
         run = prepare(load_experiment(place / "tiny.yaml"), load_settings(place, {}))[2 * cell + seed]
         write(run)
-        write_detections(run.paths.detections, rows, meta={})
-        numbers = evaluate(shapes / "annotations/instances_val.json", rows).numbers
+        write_detections(run.paths.detections, table_of(rows), meta={})
+        numbers = evaluate(shapes / "annotations/instances_val.json", table_of(rows)).numbers
         write_json(run.paths.evaluation, {"numbers": numbers, "checkpoint_sha256": sha256(run.paths.detections)})
         own = {"metrics": numbers, "codes": ["abc"], "hardware": {"kind": "cuda"}, "files": {"log": {"sha256": ""}}}
         write_json(run.paths.result, own)

@@ -9,13 +9,17 @@ import pytest
 
 from comparing.conftest import Rows, without
 from harness.comparing.compare import compare
-from harness.comparing.page import table_of, write_page
+from harness.comparing.page import notes, table_of, write_page
 from harness.comparing.sides import find_side
 from harness.errors import UserError
 from harness.files import read_json, sha256, write_json
+from harness.launching.prepare import prepare, write
+from harness.matrix import load_experiment
 from harness.runs import RunPaths
+from harness.settings import load_settings
 
 RunOf = Callable[[int, int, Rows], RunPaths]
+CELL = "mask_rcnn_r18_fpn_1x_coco+tiny"
 
 
 def test_what_is_equal_is_not_told_apart_and_what_is_broken_is(run_of: RunOf, perfect: Rows, place: Path) -> None:
@@ -54,6 +58,21 @@ def test_a_cell_stands_for_all_its_seeds(run_of: RunOf, perfect: Rows, place: Pa
     assert pair.differences[0].training.high - pair.differences[0].training.low == pytest.approx(
         2 * 1.959964 * 0.3, rel=1e-5
     )
+
+
+def test_sides_say_their_experiment_and_the_seeds_that_they_lack(run_of: RunOf, perfect: Rows, place: Path) -> None:
+    """The same cell of two experiments; in the first of them seed 1 was submitted, and has not finished."""
+    run_of(0, 0, perfect)
+    matrix = place / "tiny.yaml"
+    write(prepare(load_experiment(matrix), load_settings(place, {}))[1])
+    matrix.write_text(matrix.read_text().replace("name: tiny", "name: again"))
+    run_of(0, 0, perfect)
+    sides = [find_side(f"{name}/mask_rcnn_r18_fpn_1x_coco", place / "runs") for name in ("tiny", "again")]
+    (pair,) = compare(sides)
+    assert (pair.first, pair.other) == (f"tiny/{CELL}", f"again/{CELL}")
+    assert pair.missing == (1, 0)
+    assert table_of(pair)[0][1:3] == ("100.0 [99.4, 100.6] (n=1 of 2)", "100.0")  # 1.96 x 0.3 = 0.588
+    assert "(1 of 2 and 1 seeds)" in next(notes(pair))
 
 
 def test_the_page_has_tables_and_pictures(run_of: RunOf, perfect: Rows, place: Path, tmp_path: Path) -> None:

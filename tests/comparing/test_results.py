@@ -68,3 +68,13 @@ def test_of_two_runs_of_a_seed_the_newest_counts(load: Load) -> None:
     other = finished(experiment.cells[0], 1, identity="other data", started=1)
     records = write_report(experiment, [old, newest, other], Path("out")).records
     assert [(run.seed, run.numbers["box AP"]) for run in of_records(records)] == [(0, pytest.approx(38.0))]
+
+
+def test_seeds_that_have_not_finished_are_counted(load: Load) -> None:
+    """One of three: the number that the gate shows is of two of three."""
+    experiment = load("seeds: [0, 1, 2]\ninclude: [{backbone: R-50}]\n")
+    (cell,) = experiment.cells
+    stored = [finished(cell), finished(cell, 1), unfinished(cell, "FAILED", 2, reason="no memory")]
+    results = of_records(write_report(experiment, stored, Path("out")).records)
+    assert {number.missing for number in against_results(results, results[:1])[0]} == {(1, 1)}
+    assert {number.missing for number in against_published(results)[0]} == {(1, 0)}

@@ -13,6 +13,7 @@ from pycocotools import mask as mask_api
 from harness.errors import UserError
 from harness.evaluation.coco import evaluate
 from harness.evaluation.detections import read_detections, to_results, write_detections
+from harness.evaluation.table import table_of
 from harness.files import sha256
 from harness.structures import Detections
 
@@ -33,39 +34,42 @@ def some_rows(count: int = 50) -> list[dict[str, Any]]:
 
 def test_rows_come_back_exactly_sorted_by_image_and_score(tmp_path: Path) -> None:
     rows, path = some_rows(), tmp_path / "run/detections.json.gz"
-    digest = write_detections(path, rows, meta={"split": "val", "cell": "é"})
+    digest = write_detections(path, table_of(rows), meta={"split": "val", "cell": "é"})
     assert digest == sha256(path)
     back, meta = read_detections(path)
-    assert back == sorted(rows, key=lambda row: (row["image_id"], -row["score"]))
+    assert list(back.rows()) == sorted(rows, key=lambda row: (row["image_id"], -row["score"]))
     assert meta == {"split": "val", "cell": "é"}
     assert [file.name for file in path.parent.iterdir()] == ["detections.json.gz"]
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     rows = some_rows()
-    first = write_detections(tmp_path / "a.json.gz", rows, meta={"a": 1, "b": 2})
-    second = write_detections(tmp_path / "b.json.gz", rows[::-1], meta={"b": 2, "a": 1})
+    first = write_detections(tmp_path / "a.json.gz", table_of(rows), meta={"a": 1, "b": 2})
+    second = write_detections(tmp_path / "b.json.gz", table_of(rows[::-1]), meta={"b": 2, "a": 1})
     assert first == second
-    assert write_detections(tmp_path / "c.json.gz", rows[1:], meta={"a": 1, "b": 2}) != first
+    assert write_detections(tmp_path / "c.json.gz", table_of(rows[1:]), meta={"a": 1, "b": 2}) != first
 
 
 def test_no_rows(tmp_path: Path) -> None:
-    write_detections(tmp_path / "none.json.gz", [], meta={})
-    assert read_detections(tmp_path / "none.json.gz") == ([], {})
+    write_detections(tmp_path / "none.json.gz", table_of([]), meta={})
+    back, meta = read_detections(tmp_path / "none.json.gz")
+    assert (list(back.rows()), meta) == ([], {})
 
 
 def test_plain_results_list_is_read(tmp_path: Path) -> None:
     rows = some_rows(3)
     (tmp_path / "plain.json").write_text(json.dumps(rows))
     (tmp_path / "packed.json.gz").write_bytes(gzip.compress(json.dumps(rows).encode()))
-    assert read_detections(tmp_path / "plain.json") == read_detections(tmp_path / "packed.json.gz") == (rows, {})
+    for name in ("plain.json", "packed.json.gz"):
+        back, meta = read_detections(tmp_path / name)
+        assert (list(back.rows()), meta) == (rows, {})
 
 
 @pytest.mark.slow
 def test_published_numbers_are_repeated_from_the_file(tmp_path: Path, shared: Path) -> None:
     folder = shared / "reference/coco_eval/cocoapi_val2014_100"
     rows = json.loads((folder / "dt_bbox.json").read_text())
-    write_detections(tmp_path / "d.json.gz", rows, meta={})
+    write_detections(tmp_path / "d.json.gz", table_of(rows), meta={})
     found = evaluate(folder / "gt.json", read_detections(tmp_path / "d.json.gz")[0], iou_types=["bbox"])
     assert found.numbers["bbox_mAP"] == pytest.approx(0.5045806987249628, abs=1e-10)
 
@@ -73,7 +77,7 @@ def test_published_numbers_are_repeated_from_the_file(tmp_path: Path, shared: Pa
 @pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: data[:30], lambda data: b"\x00" + data])
 def test_damaged_files_are_refused(tmp_path: Path, damage: Any) -> None:
     path = tmp_path / "d.json.gz"
-    write_detections(path, some_rows(), meta={})
+    write_detections(path, table_of(some_rows()), meta={})
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError, match=r"d\.json\.gz: damaged"):
         read_detections(path)
@@ -81,7 +85,7 @@ def test_damaged_files_are_refused(tmp_path: Path, damage: Any) -> None:
 
 def test_flipped_bits_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "d.json.gz"
-    write_detections(path, some_rows(), meta={})
+    write_detections(path, table_of(some_rows()), meta={})
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
@@ -122,5 +126,4 @@ def test_to_results() -> None:
     assert (first["image_id"], first["category_id"], second["category_id"]) == (42, 20, 18)
     assert (first["score"], second["score"]) == (0.899999976, 0.100000001)  # float32 0.9 and 0.1 to 9 digits
     assert torch.tensor([first["score"], second["score"]]).equal(detections.scores)
-    assert first["segmentation"] == {"size": [4, 4], "counts": mask["counts"].decode()}
-    assert json.loads(json.dumps([first, second])) == [first, second]
+    assert first["segmentation"] == mask

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from harness.evaluation.predict import gather_results, predict_split
+from harness.evaluation.table import table_of
 
 from .fakes import Sample, WholeImage
 
@@ -17,8 +18,8 @@ def samples() -> list[Sample]:
 def test_predict_split() -> None:
     model = WholeImage().train()
     done: list[int] = []
-    rows = predict_split(model, samples(), [11, 22], device="cpu", progress=done.append)
-    assert [(row["image_id"], row["category_id"], row["bbox"]) for row in rows] == [
+    found = predict_split(model, samples(), [11, 22], device="cpu", progress=done.append)
+    assert [(row["image_id"], row["category_id"], row["bbox"]) for row in found.rows()] == [
         (7, 22, [0, 0, 100, 60]),
         (8, 11, [0, 0, 100, 60]),
     ]
@@ -34,14 +35,19 @@ def test_predict_split_under_autocast() -> None:
     assert not model.training
 
 
-def test_one_rank_keeps_its_rows() -> None:
-    rows = [{"image_id": 3, "score": 0.1}]
-    assert gather_results(rows, 0, 1) == rows
+def row(image: int, score: float, **more: object) -> dict[str, object]:
+    box, mask = [0.0, 1.0, 1 / 3, 2.0], {"size": [2, 2], "counts": "04"}
+    return {"image_id": image, "category_id": 1, "bbox": box, "score": score, "segmentation": mask, **more}
+
+
+def test_one_rank_keeps_its_own() -> None:
+    found = table_of([row(3, 0.1)])
+    assert gather_results(found, 0, 1) is found
 
 
 SHARES = [
-    [{"image_id": 1, "score": 0.1}, {"image_id": 3, "score": 1 / 3}, {"image_id": 3, "score": 0.2}],
-    [{"image_id": 1, "score": 0.1}, {"image_id": 2, "score": 0.5, "segmentation": {"size": [2, 2], "counts": "04é"}}],
+    [row(1, 0.1), row(3, 1 / 3), row(3, 0.2)],
+    [row(1, 0.9), row(2, 0.5, segmentation={"size": [4, 8], "counts": "Q21c000000o7"}), row(4, 0.25)],
     [],
 ]
 
@@ -49,8 +55,10 @@ SHARES = [
 def gather(rank: int, rendezvous: str) -> None:
     world = len(SHARES)
     torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world)
-    gathered = gather_results(SHARES[rank], rank, world)
-    assert gathered == (SHARES[0] + SHARES[1][1:] if rank == 0 else None)
+    gathered = gather_results(table_of(SHARES[rank]), rank, world)
+    assert (gathered is not None) == (rank == 0)
+    if gathered is not None:
+        assert list(gathered.rows()) == SHARES[0] + SHARES[1][1:]
     torch.distributed.destroy_process_group()
 
 

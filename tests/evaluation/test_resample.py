@@ -9,6 +9,7 @@ import pytest
 
 from harness.evaluation.coco import evaluate, matches
 from harness.evaluation.resample import average_precisions, draws, mean_precision
+from harness.evaluation.table import table_of
 
 SIZE = 64
 
@@ -41,8 +42,8 @@ def made(folder: Path, images: int, seed: int = 0) -> tuple[Path, list[dict[str,
 @pytest.mark.parametrize("seed", range(5))
 def test_with_weights_of_one_it_is_pycocotools(tmp_path: Path, seed: int) -> None:
     file, results = made(tmp_path, 12, seed)
-    expected = evaluate(file, results, iou_types=["bbox"])
-    found = average_precisions(matches(file, results, iou_types=["bbox"])["bbox"], np.ones((1, 12)))
+    expected = evaluate(file, table_of(results), iou_types=["bbox"])
+    found = average_precisions(matches(file, table_of(results), iou_types=["bbox"])["bbox"], np.ones((1, 12)))
     classes = [np.nan if entry.bbox_AP is None else entry.bbox_AP for entry in expected.per_class]
     np.testing.assert_allclose(found[0], classes, rtol=0, atol=1e-12)
     assert mean_precision(found)[0] == pytest.approx(expected.numbers["bbox_mAP"], abs=1e-12)
@@ -66,10 +67,12 @@ def test_an_image_that_counts_twice_is_an_image_written_twice(tmp_path: Path) ->
     written = tmp_path / "written.json"
     numbered = [row | {"id": number} for number, row in enumerate(annotations, 1)]
     written.write_text(json.dumps(truth | {"images": images, "annotations": numbered}))
-    expected = evaluate(written, copies, iou_types=["bbox"])
-    found = average_precisions(matches(file, results, iou_types=["bbox"])["bbox"], weights)
+    expected = evaluate(written, table_of(copies), iou_types=["bbox"])
+    found = average_precisions(matches(file, table_of(results), iou_types=["bbox"])["bbox"], weights)
     assert mean_precision(found)[0] == pytest.approx(expected.numbers["bbox_mAP"], abs=1e-9)
-    assert mean_precision(found)[0] != pytest.approx(evaluate(file, results, iou_types=["bbox"]).numbers["bbox_mAP"])
+    assert mean_precision(found)[0] != pytest.approx(
+        evaluate(file, table_of(results), iou_types=["bbox"]).numbers["bbox_mAP"]
+    )
 
 
 def test_draws_are_the_same_for_the_same_numbers() -> None:
@@ -84,6 +87,6 @@ def test_it_is_pycocotools_on_the_golden_case(shared: Path, kind: str) -> None:
     folder = shared / "reference/coco_eval/cocoapi_val2014_100"
     expected = json.loads((folder / "expected.json").read_text())["iou_types"][kind]
     results = json.loads((folder / expected["detections"]).read_text())
-    matched = matches(folder / "gt.json", results, iou_types=[kind])[kind]
+    matched = matches(folder / "gt.json", table_of(results), iou_types=[kind])[kind]
     found = mean_precision(average_precisions(matched, np.ones((1, len(matched.image_ids)))))
     assert found[0] == pytest.approx(expected["computed"][0], abs=1e-9)

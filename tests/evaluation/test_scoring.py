@@ -10,6 +10,7 @@ from pycocotools import mask as mask_api
 
 from harness.evaluation import scoring
 from harness.evaluation.coco import evaluate
+from harness.evaluation.table import table_of
 
 SIZE = 48
 
@@ -55,14 +56,15 @@ def shape(rng: np.random.Generator) -> tuple[dict[str, Any], list[float]]:
     return {"size": [SIZE, SIZE], "counts": mask["counts"].decode()}, [float(x), float(y), float(w), float(h)]
 
 
-def both(monkeypatch: pytest.MonkeyPatch, *arguments: Any, **keywords: Any) -> tuple[Any, Any]:
+def both(monkeypatch: pytest.MonkeyPatch, truth: Path, rows: list[Any], **keywords: Any) -> tuple[Any, Any]:
     """The evaluation by the fast library, and by pycocotools."""
     assert scoring.is_fast(), "hotcoco is not installed in a version that is proven"
-    fast = evaluate(*arguments, **keywords)
+    found = table_of(rows)
+    fast = evaluate(truth, found, **keywords)
     with monkeypatch.context() as patch:
         patch.setattr(scoring, "is_fast", lambda: False)
         assert scoring.evaluation_library().startswith("pycocotools ")
-        return fast, evaluate(*arguments, **keywords)
+        return fast, evaluate(truth, found, **keywords)
 
 
 def close(fast: Any, reference: Any) -> None:

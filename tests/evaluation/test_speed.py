@@ -1,7 +1,10 @@
 """The fps protocol on a model of known slowness."""
 
+import subprocess
+import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,6 +35,7 @@ def test_warm_up_is_left_out_and_the_mean_decides() -> None:
     assert 0.015 <= speed.mean_s < 0.1  # (10 + 10 + 10 + 30) / 4 ms, and what the machine adds
     assert 0.010 <= speed.median_s < speed.mean_s
     assert speed.p90_s > speed.mean_s  # between 10 and 30 ms, 0.7 of the way
+    assert speed.detections == 1  # WholeImage finds one object in each
     assert speed.device == "CPU"
 
 
@@ -47,6 +51,13 @@ def test_peak_memory_on_a_cpu_is_the_process_and_grows_with_it() -> None:
     held = torch.ones(int(before) + 100, 2**18)  # MB of float32: more than the whole process held at its peak
     assert peak_memory_mb("cpu") - before > 90
     del held
+
+
+def test_peak_memory_is_not_that_of_the_process_which_started_it() -> None:
+    code = "from harness.evaluation.speed import peak_memory_mb; print(peak_memory_mb('cpu'))"
+    held = np.ones(int(peak_memory_mb("cpu") + 400) * 2**17)  # MB
+    told = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert float(told) < held.nbytes / 2**20
 
 
 @pytest.mark.gpu

@@ -149,7 +149,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         checkpoint.load(tmp_path / "list.pth")
     with pytest.raises(UserError, match="no such file"):
         checkpoint.load(tmp_path / "none.pth")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=r"is a folder; expected a checkpoint \(.pth\)"):
         checkpoint.load(tmp_path)
 
 

@@ -99,10 +99,10 @@ def save_rows(folder: Path, counts: tuple[int, ...]) -> None:
     with tiny_backbone():
         training = begin(folder)
     for first in counts:
-        rows = validation.detect(training.model, replace(training.validation, first=first), training.ranks)
-        assert (rows is not None) == training.ranks.main
-        if rows is not None:
-            (folder / f"{first}.json").write_text(json.dumps(rows))
+        found = validation.detect(training.model, replace(training.validation, first=first), training.ranks)
+        assert (found is not None) == training.ranks.main
+        if found is not None:
+            (folder / f"{first}.json").write_text(json.dumps(list(found.rows())))
 
 
 @pytest.mark.parametrize(("world", "workers", "counts"), [(2, 0, (0, 1, 2, 3)), (3, 0, (1, 4)), (2, 1, (1,))])
@@ -116,10 +116,11 @@ def test_every_image_is_tested_once(
         training = session(paths, spec)
     for first in counts:
         split = replace(training.validation, first=first)
-        expected = validation.detect(training.model, split, Ranks()) or []
+        expected = validation.detect(training.model, split, Ranks())
+        assert expected is not None
         found = json.loads((paths.folder / f"{first}.json").read_text())
         assert {row["image_id"] for row in found} == set(split.image_ids)
-        assert sorted(found, key=lambda row: split.image_ids.index(row["image_id"])) == json.loads(json.dumps(expected))
+        assert sorted(found, key=lambda row: split.image_ids.index(row["image_id"])) == list(expected.rows())
 
 
 def train_until(folder: Path, stop: Callable[[Training], bool]) -> None:

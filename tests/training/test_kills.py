@@ -17,7 +17,7 @@ from harness.files import read_json
 from harness.launching.prepare import PreparedRun
 from harness.run_log import merged_rows, read_log
 from harness.runs import RunPaths
-from harness.training import checkpoint, loop, validation
+from harness.training import checkpoint, loop, scoring, validation
 from training import processes
 from training.tiny import changed, journal
 
@@ -102,13 +102,23 @@ def die(*words: Any, **options: Any) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+record_val = loop._Loop._record_val
+
+
+def recorded(*words: Any) -> None:
+    """In place of _record_val."""
+    record_val(*words)
+    die()
+
+
 MOMENTS: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "a checkpoint is half written": (torch, "save", half_written),
     "it is written, but not named": (checkpoint, "write_json", die),
     "it is named, the old ones are there": (checkpoint, "_remove_others", die),
     "the first image is to be tested": (validation, "detect", die),
-    "the detections are written": (validation, "evaluate", die),
-    "the evaluation is written, its row is not": (validation, "numbers", die),
+    "the detections are to be scored": (scoring.Scoring, "_start", die),
+    "the evaluation is written, its row is not": (loop._Loop, "_record_val", die),
+    "its row is written, what was found is still there": (loop._Loop, "_record_val", recorded),
     "all is done, the log is to be merged": (loop, "merge_log", die),
 }
 

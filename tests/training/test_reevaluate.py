@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.data.coco import CocoSplit
 from harness.errors import UserError
@@ -66,7 +67,8 @@ def test_the_same_weights_are_not_tested_twice(
     with monkeypatch.context() as patched:
         patched.setattr(reevaluate_module, "_detect", lambda *_: pytest.fail("the model ran again"))
         again, split = detections_of_checkpoint(checkpoint, cache=tmp_path)
-    assert found and sorted(map(repr, again)) == sorted(map(repr, found)) and len(split.image_ids) == 4
+    assert len(found) and sorted(map(repr, again.rows())) == sorted(map(repr, found.rows()))
+    assert len(split.image_ids) == 4
     (kept,) = tmp_path.iterdir()
     kept.write_bytes(kept.read_bytes()[:50])
     assert len(detections_of_checkpoint(checkpoint, cache=tmp_path)[0]) == len(found)
@@ -108,3 +110,16 @@ def test_the_data_set_of_the_recipe(trained: Training, tmp_path: Path, shapes: P
     assert asked == ["shapes"]
     assert found.evaluation.numbers == read_json(trained.paths.evaluation)["numbers"]
     assert (found.precision, found.published) == ("fp32", None)
+
+
+def test_weights_of_a_shortened_run_are_tested_on_as_many_images(
+    trained: Training, tmp_path: Path, shapes: Path
+) -> None:
+    """2 of 4, wherever the weights lie; on what the user names all are tested."""
+    content = torch.load(files(trained)[0], weights_only=True)
+    content["meta"]["eval_images"] = 2
+    torch.save(content, copy := tmp_path / "copy.pth")
+    split = CocoSplit(images=shapes / "val", annotations=shapes / "annotations/instances_val.json")
+    short = reevaluate(copy, find_split=lambda _: split)
+    assert (short.evaluation.images, short.images) == (2, 4)
+    assert reevaluate(copy, annotations=split.annotations, images=split.images).evaluation.images == 4

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from harness.errors import UserError
+from harness.evaluation.detections import read_detections
 from harness.launching.prepare import PreparedRun
 from harness.runs import RunPaths, next_attempt
-from harness.training import checkpoint, outcome, validation
+from harness.training import checkpoint, outcome, scorer, scoring, validation
 from harness.training.loop import train
+from harness.training.session import Training
 from training.tiny import run_to_end, session
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -40,7 +42,7 @@ def taken_after(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, paths: 
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(checkpoint, "sha256"), (validation, "predict_split"), (validation, "evaluate")],
+    [(checkpoint, "sha256"), (validation, "predict_split"), (scoring, "_answer")],
     ids=["writing a checkpoint", "testing", "scoring"],
 )
 def test_while_it_trains(monkeypatch: pytest.MonkeyPatch, run: PreparedRun, module: Any, name: str) -> None:
@@ -51,7 +53,25 @@ def test_while_it_trains(monkeypatch: pytest.MonkeyPatch, run: PreparedRun, modu
         train(training)
     temporary = {file for file in before if file.suffix == ".tmp"}
     assert files(run.paths) == {file: content for file, content in before.items() if file not in temporary}
-    assert run.paths.checkpoints.joinpath("latest.json").exists() == (module is validation)
+    assert run.paths.checkpoints.joinpath("latest.json").exists() == (module is not checkpoint)
+
+
+def test_while_it_scores(monkeypatch: pytest.MonkeyPatch, trained: Training, tmp_path: Path) -> None:
+    """In the process beside it, between the two files."""
+    paths, split = RunPaths(tmp_path), trained.validation
+    next_attempt(paths)
+    paths.evaluation.write_text("of an earlier epoch")
+    found, meta = read_detections(trained.paths.detections)
+    with paths.unscored.open("wb") as file:
+        found.save(file, meta)
+    taken_after(monkeypatch, scorer, "evaluate", paths)
+    with pytest.raises(UserError, match=r"attempt 1 gives way to a later one$"):
+        scorer.score_unscored(paths, 1, split.annotations, split.image_ids)
+    assert paths.evaluation.read_text() == "of an earlier epoch"
+    paths.detections.unlink()
+    with pytest.raises(UserError, match=r"attempt 1 gives way to a later one$"):
+        scorer.score_unscored(paths, 1, split.annotations, split.image_ids)
+    assert not paths.detections.exists()
 
 
 def test_when_it_has_trained(monkeypatch: pytest.MonkeyPatch, run: PreparedRun) -> None:

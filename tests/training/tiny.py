@@ -64,7 +64,7 @@ class TinyBackbone(nn.Module):
             for stride in (4, 8, 16, 32)
         )
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor, *, fold: bool) -> tuple[Tensor, ...]:
         return tuple(stage(images).relu() for stage in self.stages)
 
     def init_weights(self) -> None:
