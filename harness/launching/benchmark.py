@@ -1,14 +1,44 @@
-"""What `harness benchmark` measures: a run, a checkpoint, or a cell; and where the result is kept."""
+"""What `harness benchmark` measures: the cells of an experiment, a run, a checkpoint, a cell; and where it keeps it.
 
-from dataclasses import dataclass, replace
+A run is measured into its own folder. Anything else becomes a run of its own, of origin "benchmark", in the experiment
+NAME-benchmark-DEVICE: so each device has an experiment in MLflow, and what was measured is not measured again.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from harness.cell import parse_name
 from harness.errors import UserError
-from harness.files import write_json
+from harness.files import find_json, remembered_sha256, write_json
 from harness.launching.foreground import single_run
-from harness.runs import RunPaths, RunSpec, read_spec
+from harness.launching.prepare import prepare
+from harness.launching.published import checkpoint_path, find_checkpoint
+from harness.matrix import Experiment, PlannedCell
+from harness.matrix_file import Resources
+from harness.own_process import in_own_process
+from harness.provenance import running_code
+from harness.published import published_rows
+from harness.runs import (
+    Origin,
+    RunPaths,
+    RunSpec,
+    SourceSpec,
+    State,
+    experiment_folder,
+    last_word,
+    read_spec,
+    write_spec,
+    write_state,
+)
 from harness.settings import Settings
+from harness.tracking.shipment import ship
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +46,17 @@ class Target:
     """Something to measure."""
 
     spec: RunSpec
-    checkpoint: Path | None  # None: the weights that the cell starts from
-    paths: RunPaths | None  # None: no run, so that the result is only shown
+    checkpoint: SourceSpec | None  # None: the weights that the cell starts from
+    paths: RunPaths | None  # of the run that it is; None: none yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What came of a target."""
+
+    spec: RunSpec
+    found: dict[str, Any] | None  # the content of benchmark.json
+    fault: str = ""  # why there is none
 
 
 def find_target(target: str, settings: Settings) -> Target:
@@ -28,41 +67,175 @@ def find_target(target: str, settings: Settings) -> Target:
     path = Path(target)
     if RunPaths(path).spec.exists():
         paths = RunPaths(path)
-        return Target(spec=read_spec(paths), checkpoint=_newest(paths), paths=paths)
+        return _of_run(paths, _newest(paths), settings)
     if path.suffix != ".pth":
         return Target(spec=_cell(target, settings), checkpoint=None, paths=None)
     if not path.is_file():
-        raise UserError(f"{path}: no such file; name a run's folder, a checkpoint (.pth) or a cell")
+        raise UserError(f"{path}: no such file; name a matrix file, a run's folder, a checkpoint (.pth) or a cell")
     paths = RunPaths(path.resolve().parent.parent)
     if paths.spec.exists():
-        return Target(spec=read_spec(paths), checkpoint=path, paths=paths)
+        return _of_run(paths, path, settings)
     from harness.training.restore import restore
 
-    return Target(spec=_cell(restore(path).cell, settings), checkpoint=path, paths=None)
+    spec = _cell(restore(path).cell, settings)
+    return Target(spec=spec, checkpoint=_source(path, settings), paths=None)
 
 
-def measure_target(target: Target) -> dict[str, Any]:
-    """Measure it on this machine, and keep the result in the run's folder, if it is of a run.
+def find_cells(experiment: Experiment, settings: Settings) -> list[Target]:
+    """Every cell of an experiment, with its first seed. Measured are the weights of its finished run, else those that
 
-    Raises UserError as training/benchmark.py does.
+    are published, where they lie in the cache, else those that the cell starts from.
+    Raises UserError listing all data and weights that are missing.
+    """
+    runs = prepare(replace(experiment, seeds=experiment.seeds[:1]), settings)
+    found = []
+    for run in runs:
+        checkpoint = _trained(run.paths, settings) or _published(run.spec, settings)
+        found.append(Target(spec=run.spec, checkpoint=checkpoint, paths=None))
+    return found
+
+
+def measure(target: Target, settings: Settings, *, again: bool, note: Callable[[str], None]) -> Measured:
+    """Measure a target on this machine, in a process of its own, keep the result in its run, and ship that to MLflow.
+
+    again: measure also what was measured already with this code on this device. note: told where the store is away.
+    """
+    device = this_device()
+    spec, paths = _own_run(target, device, settings)
+    found = find_json(paths.benchmark)
+    if again or found is None or not _holds(found, device):
+        try:
+            found = in_own_process(measure_here, spec, Path(target.checkpoint.path) if target.checkpoint else None)
+        except UserError as error:
+            return Measured(spec=spec, found=None, fault=str(error))
+        if not paths.spec.exists():
+            write_spec(paths, spec)
+        write_json(paths.benchmark, found)
+    if spec.origin == Origin.BENCHMARK and last_word(paths).state != State.FINISHED:
+        write_state(paths, State.FINISHED, attempt=1)
+    try:
+        ship(paths, settings.tracking_uri)
+    except UserError as error:
+        note(f"{error}; benchmark.json is in {paths.folder}; later: harness sync")
+    return Measured(spec=spec, found=found)
+
+
+def measure_here(spec: RunSpec, checkpoint: Path | None) -> dict[str, Any]:
+    """The content of benchmark.json, measured in this process.
+
+    Raises UserError as training/benchmark.py does, and where the device has too little memory.
     """
     import torch
 
     from harness.training.benchmark import benchmark
     from harness.training.precision import executed_precision
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    spec = replace(target.spec, precision=executed_precision(target.spec.recipe.precision, device.type))
-    found = benchmark(spec, target.checkpoint, device)
+    device = _device()
+    spec = replace(spec, precision=executed_precision(spec.recipe.precision, device.type))
+    try:
+        return benchmark(spec, checkpoint, device)
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"out of memory: {str(error).splitlines()[0]}") from None
+
+
+@cache
+def this_device() -> dict[str, Any]:
+    """Hardware, versions and code with which this machine measures; CUDA is not touched by this process."""
+    return in_own_process(describe_here) | {"code": asdict(running_code())}
+
+
+def describe_here() -> dict[str, Any]:
+    """Hardware and versions, as this process finds them."""
+    from harness.training.environment import environment
+
+    return environment(_device(), 1)
+
+
+def _device() -> "torch.device":
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _own_run(target: Target, device: dict[str, Any], settings: Settings) -> tuple[RunSpec, RunPaths]:
+    """The run that the target is, or the one that it is to become on this device."""
+    from harness.training.precision import executed_precision
+
     if target.paths is not None:
-        write_json(target.paths.benchmark, found)
-    return found
+        return target.spec, target.paths
+    of, name = target.spec.experiment, device["hardware"]["device"]
+    spec = replace(
+        target.spec,
+        experiment=f"{of}-benchmark-{slug(name)}",
+        description=f"Training memory and speed of the cells of {of}, by themselves, on {name}",
+        precision=executed_precision(target.spec.recipe.precision, device["hardware"]["kind"]),
+        origin=Origin.BENCHMARK,
+        source=target.checkpoint,
+    )
+    return spec, RunPaths(experiment_folder(settings.run_root, spec.experiment) / spec.folder_name)
+
+
+def slug(device: str) -> str:
+    """A device's name as a part of other names: nvidia-h100-80gb-hbm3."""
+    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+
+
+def _holds(found: dict[str, Any], device: dict[str, Any]) -> bool:
+    """Whether what was measured once was measured with this code on such a device. An older file does not tell."""
+    hardware = [{name: value for name, value in one["hardware"].items() if name != "host"} for one in (found, device)]
+    same_code = found.get("code", {}).get("digest") == device["code"]["digest"]
+    return same_code and hardware[0] == hardware[1] and found["versions"] == device["versions"]
+
+
+def _of_run(paths: RunPaths, checkpoint: Path, settings: Settings) -> Target:
+    """A run; one that was not trained here gets what its cell is trained on, for the memory of a training."""
+    spec = read_spec(paths)
+    if spec.train is None:
+        own = prepare(_as_training(spec), settings)[0].spec
+        spec = replace(spec, train=own.train, weights=own.weights)
+    return Target(spec=spec, checkpoint=_source(checkpoint, settings), paths=paths)
+
+
+def _as_training(spec: RunSpec) -> Experiment:
+    """The experiment that trains the cell of a run."""
+    planned = PlannedCell(
+        cell=parse_name(spec.cell),
+        recipe=spec.recipe,
+        suffix=spec.suffix,
+        shortening=spec.shortening,
+        resources=Resources(**spec.resources),
+    )
+    return Experiment(
+        name=spec.experiment, description="", path=Path(), seeds=(spec.seed,), cells=(planned,), tables=()
+    )
 
 
 def _cell(name: str, settings: Settings) -> RunSpec:
     cell, *changes = name.split("+")
     overrides = [change for change in changes if "=" in change]
     return single_run(cell, settings, experiment=None, seed=None, batch=None, overrides=overrides).spec
+
+
+def _source(path: Path, settings: Settings) -> SourceSpec:
+    return SourceSpec(path=str(path.resolve()), sha256=remembered_sha256(path, settings.cache_root / "digests"))
+
+
+def _trained(paths: RunPaths, settings: Settings) -> SourceSpec | None:
+    """The weights of a finished run, if there is one."""
+    if not paths.spec.exists() or last_word(paths).state != State.FINISHED:
+        return None
+    return _source(_newest(paths), settings)
+
+
+def _published(spec: RunSpec, settings: Settings) -> SourceSpec | None:
+    """The published weights of a cell, if it is one as published and they have been fetched."""
+    if (
+        not spec.published
+        or spec.suffix
+        or not checkpoint_path(published_rows()[spec.cell], settings.cache_root).exists()
+    ):
+        return None
+    return find_checkpoint(spec.cell, settings.cache_root, spec.experiment)
 
 
 def _newest(paths: RunPaths) -> Path:

@@ -17,6 +17,7 @@ COMMANDS = {
     Origin.PUBLISHED: "submit --published-checkpoints",
     Origin.PILOT: "submit --pilot",
     Origin.IMPORTED: "import",
+    Origin.BENCHMARK: "benchmark",
 }
 TAG_CHARACTERS = 5000
 PARAM_CHARACTERS = 6000
@@ -86,6 +87,9 @@ def tags(seen: Snapshot) -> dict[str, str]:
         values |= {"harness.study": trial.study, "harness.trial": trial.number}
         values |= {"harness.pruned": trial.pruned} if trial.pruned and result is None else {}
     plain = {name: text(value) for name, value in values.items()}
+    if seen.benchmark is not None:
+        plain["harness.benchmark_device"] = seen.benchmark["hardware"]["device"]
+        plain |= split("harness.benchmark", seen.benchmark)
     if result is None:
         return plain
     outcome = {name: value for name, value in result.items() if name not in ("metrics", "files")}

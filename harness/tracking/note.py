@@ -10,7 +10,7 @@ from harness.cell import parse_name
 from harness.errors import UserError
 from harness.recipe import Recipe, diff, digest, to_dict
 from harness.runs import Origin, RunSpec, RunState, State
-from harness.wording import percent
+from harness.wording import count, percent
 
 
 def note(spec: RunSpec, state: RunState, result: Mapping[str, Any] | None, folder: Path) -> str:
@@ -30,6 +30,7 @@ def _title(spec: RunSpec) -> str:
         Origin.PUBLISHED: "the published checkpoint, tested here",
         Origin.IMPORTED: "an imported log, not trained here",
         Origin.PILOT: "a pilot, to measure what a training takes",
+        Origin.BENCHMARK: "memory and speed alone",
     }.get(spec.origin, recipe)
     return f"**{spec.name}**, seed {spec.seed}, {kind}, {spec.precision}."
 
@@ -52,7 +53,7 @@ def _outcome(spec: RunSpec, result: Mapping[str, Any]) -> str:
     numbers = {"box AP": result["metrics"].get("bbox_mAP"), "mask AP": result["metrics"].get("segm_mAP")}
     scores = [f"{name} {percent(value)}" for name, value in numbers.items() if value is not None]
     hardware = result["hardware"]
-    done = "tested" if spec.origin == Origin.PUBLISHED else f"{result['iterations']} iterations"
+    done = "tested" if spec.origin == Origin.PUBLISHED else count(result["iterations"], "iteration")
     where = [f"{done} on {hardware['count']} x {hardware['device']}"] if hardware else []
     return ", ".join([*scores, *where]) + "."
 
@@ -85,6 +86,8 @@ def _repeat(spec: RunSpec) -> str:
         return f"from: `{spec.source.path if spec.source else ''}`"
     if spec.origin == Origin.PUBLISHED:
         return f"tested: `{spec.source.url if spec.source else ''}`"
+    if spec.origin == Origin.BENCHMARK:
+        return "again: `harness benchmark` with the matrix file and `--again`, or with the cell"
     if spec.shortening:
         return f"again: `harness submit` with the matrix file of {spec.experiment} (a shortened run)"
     try:

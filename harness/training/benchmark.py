@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import torch
 from harness.errors import UserError
 from harness.evaluation.speed import Speed, peak_memory_mb
 from harness.files import sha256
+from harness.provenance import running_code
 from harness.runs import RunPaths, RunSpec
 from harness.training import validation
+from harness.training.device_state import device_state
 from harness.training.distributed import Ranks
 from harness.training.environment import hardware, versions
 from harness.training.restore import restore
@@ -61,8 +64,8 @@ def benchmark(spec: RunSpec, checkpoint: Path | None, device: torch.device) -> d
         **_speed(speed),
         "hardware": hardware(device, 1),
         "versions": versions(device),
-        "tf32": {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32},
-        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "code": asdict(running_code()),
+        **device_state(device),
     }
 
 
@@ -70,6 +73,7 @@ def _speed(speed: Speed) -> dict[str, Any]:
     return {
         "fps": speed.fps,
         "fps_images": speed.images,
+        "detections": speed.detections,
         "batch": 1,
         "mean_s": speed.mean_s,
         "median_s": speed.median_s,

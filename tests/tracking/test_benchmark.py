@@ -6,6 +6,7 @@ import pytest
 
 from harness.files import read_json, write_json
 from harness.runs import RunPaths
+from harness.tracking.fields import joined, tags
 from harness.tracking.points import benchmark_points
 from harness.tracking.snapshot import look
 
@@ -61,3 +62,12 @@ def test_points() -> None:
     stamp = round(1000 * (START + 1000))
     assert points["benchmark/memory_gb"] == (pytest.approx(2.0), stamp)
     assert points["benchmark/fps"] == (20.0, stamp)
+
+
+def test_tags_say_on_what_it_was_measured(tmp_path: Path) -> None:
+    paths = finished(tmp_path)
+    assert not any("benchmark" in name for name in tags(look(paths)))
+    measured(paths, "another")
+    found = tags(look(paths))
+    assert found["harness.benchmark_device"] == "another"
+    assert joined("harness.benchmark", found) == read_json(paths.benchmark)
