@@ -7,6 +7,7 @@ lease until the time written in it. A higher number fences off a holder that ove
 import json
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -108,6 +109,28 @@ def holding(folder: Path, *, patience: float) -> Iterator[Lease]:
         yield lease
     finally:
         lease.release()
+
+
+@contextmanager
+def renewing(lease: Lease) -> Iterator[None]:
+    """Renew the lease, by a thread, beside a block that may be long at one thing.
+
+    One that is lost is no longer renewed; `lease.renew()` tells.
+    """
+    done = threading.Event()
+
+    def renew() -> None:
+        with suppress(LeaseLost, OSError):
+            while not done.wait(SECONDS / 4):
+                lease.renew()
+
+    thread = threading.Thread(target=renew, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def is_held(folder: Path) -> bool:

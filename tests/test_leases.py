@@ -8,9 +8,10 @@ import time
 
 import psutil
 import pytest
+from renewals import wait_for_renewals
 
 from harness import leases
-from harness.leases import LeaseLost, acquire, holding, is_held, is_held_elsewhere, is_idle
+from harness.leases import LeaseLost, acquire, holding, is_held, is_held_elsewhere, is_idle, renewing
 
 
 def holder(folder, number, **changes):
@@ -43,6 +44,18 @@ def test_an_expired_lease_is_taken_over_and_its_holder_fenced_off(tmp_path):
     slept.release()  # must not free what is another's now
     assert acquire(tmp_path) is None
     taken.renew()
+
+
+def test_a_lease_is_renewed_beside_a_block_and_no_longer(tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "SECONDS", 0.4)
+    lease = acquire(tmp_path)
+    with renewing(lease):
+        wait_for_renewals(tmp_path)
+    time.sleep(0.5)
+    taken = acquire(tmp_path)
+    assert taken.number == lease.number + 1
+    with renewing(lease), pytest.raises(LeaseLost):  # it is not taken back
+        lease.renew()
 
 
 def test_a_dead_holder_of_this_host_is_noticed_at_once(tmp_path):

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from harness.data.coco import CocoSplit
-from harness.data.image_files import file_names, has_file, read_file
+from harness.data.image_files import file_names, has_file, is_packed, read_file
+from harness.data.tar import changed_files
 from harness.errors import UserError
 from harness.files import read_json
 
@@ -36,6 +37,7 @@ SEVERITIES: dict[str, Severity] = {
     "malformed polygon": "error",
     "malformed RLE": "error",
     "RLE of another size than its image": "error",
+    "tar unlike the folder beside it": "warning",
     "box partly outside": "warning",
     "box under 1 pixel": "warning",
     "no area": "warning",
@@ -100,6 +102,8 @@ def check_split(
     counted.add(_entry_faults("category", "category", entries["categories"], _is_category))
     counted.add(_annotation_faults(entries["annotations"], images, categories))
     counted.add(_file_faults(split.images, list(images.values()), decode=decode, workers=workers, progress=progress))
+    if is_packed(split.images):
+        counted.add(("tar unlike the folder beside it", name) for name in changed_files(split.images))
     return Report(
         split=split,
         images=len(entries["images"]),

@@ -14,7 +14,7 @@ from harness.data.arrays import Arrays, map_arrays, write_arrays
 from harness.data.instances import parse_instances
 from harness.data.masks import Segmentation
 from harness.errors import UserError
-from harness.leases import holding
+from harness.leases import holding, renewing
 
 FORMAT = 1
 """Of a kept index: raised when the arrays or their meaning change."""
@@ -112,11 +112,12 @@ def _parse_once(split: CocoSplit, file: Path) -> CocoIndex:
     """Parsed and kept, by this process or the one that is at it."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(holding(file.with_suffix(".lease"), patience=PATIENCE))
+            lease = stack.enter_context(holding(file.with_suffix(".lease"), patience=PATIENCE))
         except (OSError, UserError) as error:  # nothing can be written there, or the other process takes too long
             return _unkept(split, parse_instances(split.annotations, split.digest), error)
         if found := map_arrays(file):
             return _index(found, file)
+        stack.enter_context(renewing(lease))
         arrays = parse_instances(split.annotations, split.digest)
         try:
             write_arrays(file, arrays)

@@ -1,10 +1,11 @@
 """A COCO instances file, parsed into flat arrays; every fault in one line with its place."""
 
+import gc
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,19 @@ _KEYS = frozenset(
 """What is read of the file's objects."""
 
 
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Without searches for cycles: there are none, and each search would pass over millions of records."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_no_collections()
 def parse_instances(path: Path, digest: str = "") -> Arrays:
     """The fields of a CocoIndex (harness/data/coco.py), by name.
 
@@ -48,10 +62,8 @@ def parse_instances(path: Path, digest: str = "") -> Arrays:
     areas = annotations.column("area", float, np.float64)
     crowd = annotations.column("iscrowd", bool, np.bool_, default=0)
     ignore = annotations.column("ignore", bool, np.bool_, default=0)
-    polygons, rles = _segmentations(annotations, sizes[image_of[order]])
-    parts = _offsets([len(own) for own in polygons])
-    flat = [part for own in polygons for part in own]
-    masked = (np.diff(parts) > 0) | np.array([len(rle) > 0 for rle in rles], np.bool_)
+    shapes = _segmentations(annotations, sizes[image_of[order]])
+    masked = (np.diff(shapes["parts"]) > 0) | (np.diff(shapes["rles"]) > 0)
     return {
         "image_ids": image_ids,
         "file_names": images.column("file_name", str, np.str_),
@@ -64,11 +76,7 @@ def parse_instances(path: Path, digest: str = "") -> Arrays:
         "areas": areas,
         "crowd": crowd,
         "valid": _usable(boxes, sizes[image_of[order]]) & (areas > 0) & masked & ~crowd & ~ignore,
-        "parts": parts,
-        "points": _offsets([len(part) for part in flat]),
-        "coordinates": np.concatenate([np.zeros(0), *flat]),
-        "rles": _offsets([len(rle) for rle in rles]),
-        "rle_bytes": np.frombuffer(b"".join(rles), np.uint8),
+        **shapes,
     }
 
 
@@ -162,27 +170,32 @@ def _usable(boxes: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[np.
     return usable
 
 
-def _segmentations(
-    annotations: _Section, sizes: NDArray[np.int64]
-) -> tuple[list[list[NDArray[np.float64]]], list[bytes]]:
-    """Each annotation's polygon parts of at least three vertices, and its compressed RLE (b"" where it has none)."""
-    polygons: list[list[NDArray[np.float64]]] = []
-    rles: list[bytes] = []
+def _segmentations(annotations: _Section, sizes: NDArray[np.int64]) -> Arrays:
+    """Polygon parts of at least three vertices, and compressed RLEs. What is read of a record is taken out of it."""
+    parts, points, rles = [0], [0], [0]
+    coordinates, counts = array("d"), bytearray()
     for i, (record, size) in enumerate(zip(annotations.records, sizes.tolist(), strict=True)):
-        segmentation = record.get("segmentation") or []
+        segmentation = record.pop("segmentation", None) or []
         try:
             if isinstance(segmentation, dict):
-                rles.append(_compressed(segmentation, size))
-                polygons.append([])
+                counts += _compressed(segmentation, size)
             else:
-                rles.append(b"")
-                polygons.append(
-                    [np.array(part, np.float64) for part in segmentation if len(part) >= 6 and len(part) % 2 == 0]
-                )
+                for part in segmentation:
+                    if len(part) >= 6 and len(part) % 2 == 0:
+                        coordinates.extend(part)
+                        points.append(len(coordinates))
         except (KeyError, TypeError, ValueError):
             message = f"'segmentation' is neither polygons nor an RLE of the image's size {size}"
             raise annotations.fault(i, message) from None
-    return polygons, rles
+        parts.append(len(points) - 1)
+        rles.append(len(counts))
+    return {
+        "parts": np.array(parts, np.int64),
+        "points": np.array(points, np.int64),
+        "coordinates": np.frombuffer(coordinates, np.float64),
+        "rles": np.array(rles, np.int64),
+        "rle_bytes": np.frombuffer(counts, np.uint8),
+    }
 
 
 def _compressed(rle: dict[str, Any], size: list[int]) -> bytes:
@@ -193,7 +206,3 @@ def _compressed(rle: dict[str, Any], size: list[int]) -> bytes:
         compressed: bytes = rle_api.frPyObjects(rle, *size)["counts"]
         return compressed
     return str(counts).encode()
-
-
-def _offsets(lengths: list[int]) -> NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

@@ -1,11 +1,12 @@
 """Where a data set keeps its images and annotations."""
 
+import sys
 from pathlib import Path
 from typing import Literal
 
 from harness.data.coco import CocoSplit
 from harness.data.image_files import is_packed
-from harness.data.tar import SUFFIX, is_indexed
+from harness.data.tar import SUFFIX, is_indexed, misfit
 from harness.errors import UserError
 
 
@@ -15,7 +16,8 @@ def find_split(
     """One split of a data set in COCO layout; `images` and `annotations`, relative to root or absolute, go first.
 
     Else the first that is there of annotations/instances_{split}2017.json and annotations/instances_{split}.json is
-    taken, and of the folders {split}2017, {split} and images, each after a tar of it (harness/data/tar.py).
+    taken, and of the folders {split}2017, {split} and images, each after a tar of it (harness/data/tar.py). A tar that
+    no longer fits the folder beside it is told on stderr.
     Raises UserError with what was looked for.
     """
     files = [annotations] if annotations else [f"annotations/instances_{split}{year}.json" for year in ("2017", "")]
@@ -27,6 +29,8 @@ def find_split(
         raise _not_found(root, split, "annotations", "file", files)
     if found_folder is None:
         raise _not_found(root, split, "images", "folder", folders)
+    if is_packed(found_folder) and is_indexed(found_folder) and (told := misfit(found_folder)):
+        sys.stderr.write(f"{told}\n")
     return CocoSplit(images=found_folder, annotations=found_file)
 
 

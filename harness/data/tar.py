@@ -20,12 +20,10 @@ from numpy.typing import NDArray
 
 from harness.errors import UserError
 from harness.files import replacing, sha256
-from harness.leases import Lease, acquire
+from harness.leases import Lease, acquire, renewing
 
 SUFFIX = ".tar"
 INDEX = ".index.npy"
-BATCH = 256
-"""Files between two signs of life."""
 _FIELDS = ("name", "offset", "size")
 
 
@@ -60,11 +58,16 @@ class Tar:
 def is_indexed(path: Path) -> bool:
     """Whether a file is a tar with the table of its images; one without it is somebody's own."""
     try:
-        with tarfile.open(path, "r:") as tar:
-            first = tar.next()
+        return _table_member(path) is not None
     except (OSError, tarfile.TarError):
         return False
-    return first is not None and Path(first.name).name == INDEX
+
+
+def _table_member(path: Path) -> tarfile.TarInfo | None:
+    """Where a tar's table is; None where its first file is another."""
+    with tarfile.open(path, "r:") as tar:
+        first = tar.next()
+    return first if first is not None and Path(first.name).name == INDEX else None
 
 
 @cache
@@ -75,11 +78,9 @@ def open_tar(path: Path) -> Tar:
     """
     again = "`harness data pack` on the folder of its images makes one"
     try:
-        with tarfile.open(path, "r:") as tar:
-            first = tar.next()
-        if first is None or Path(first.name).name != INDEX:
+        if (member := _table_member(path)) is None:
             raise UserError(f"{path}: a tar without {INDEX} as its first file; {again}")
-        table = _mapped(path, first.offset_data)
+        table = _mapped(path, member.offset_data)
         handle = os.open(path, os.O_RDONLY)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
@@ -122,7 +123,12 @@ def pack(folder: Path, *, progress: Callable[[int, int], None] = lambda done, to
     total.
     Raises UserError where there is nothing to pack, no room, or another process is at it.
     """
-    files = _files(folder)
+    if not folder.name:
+        raise UserError(f"{folder}: no folder of images")
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    if not (files := _files(folder)):
+        raise UserError(f"{folder}: has no files to pack")
     target = folder.with_name(f"{folder.name}{SUFFIX}")
     if _is_current(target, files):
         return Packed(path=target, files=len(files), size=target.stat().st_size, sha256=None)
@@ -139,32 +145,67 @@ def pack(folder: Path, *, progress: Callable[[int, int], None] = lambda done, to
         for abandoned in target.parent.glob(f".{target.name}.*.tmp"):
             abandoned.unlink()
         open_tar.cache_clear()
-        return _pack(folder, target, files, lease, progress)
+        with renewing(lease):
+            return _pack(folder, target, files, lease, progress)
     finally:
         lease.discard()
+
+
+def misfit(packed: Path) -> str:
+    """How a tar differs from the folder beside it that it was made of, in a line; "" where it fits, or there is none.
+
+    Names are compared, and only where the folder has changed after the tar; `changed_files` is exact and takes longer.
+    Raises UserError as `open_tar` does.
+    """
+    folder = packed.with_suffix("")
+    if not folder.is_dir() or folder.stat().st_mtime <= packed.stat().st_mtime:
+        return ""
+    there, held = set(_names(folder)), set(open_tar(packed).names())
+    if not there or there == held:
+        return ""
+    return (
+        f"{packed}: no longer fits the folder beside it: {len(there - held)} files there are not in the tar, "
+        f"{len(held - there)} in the tar are not there; the tar counts; `harness data pack {folder}` makes it anew"
+    )
+
+
+def changed_files(packed: Path) -> list[str]:
+    """Files that the tar or the folder beside it lacks, or that have another size or are younger there than the tar.
+
+    Raises UserError as `open_tar` does.
+    """
+    folder = packed.with_suffix("")
+    return _changed(packed, files) if folder.is_dir() and (files := _files(folder)) else []
 
 
 _Files = list[tuple[str, os.stat_result]]  # names relative to the folder, ascending by their bytes
 
 
+def _names(folder: Path) -> Iterator[str]:
+    """Of all files in a folder, relative to it, without hidden ones; nothing is asked of the files themselves."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = "" if place == str(folder) else f"{os.path.relpath(place, folder)}/"
+        yield from (inside + name for name in files if not name.startswith("."))
+
+
 def _files(folder: Path) -> _Files:
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    paths = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    names = {str(name): path for name, path in paths.items() if not any(part.startswith(".") for part in name.parts)}
-    if not names:
-        raise UserError(f"{folder}: has no files to pack")
-    return [(name, names[name].stat()) for name in sorted(names, key=os.fsencode)]
+    names = sorted((name for name in _names(folder) if (folder / name).is_file()), key=os.fsencode)
+    return [(name, (folder / name).stat()) for name in names]
+
+
+def _changed(target: Path, files: _Files) -> list[str]:
+    table, made = open_tar(target).table, target.stat().st_mtime
+    held = dict(zip(map(os.fsdecode, table["name"].tolist()), table["size"].tolist(), strict=True))
+    changed = [name for name, file in files if held.pop(name, None) != file.st_size or file.st_mtime > made]
+    return [*changed, *held]
 
 
 def _is_current(target: Path, files: _Files) -> bool:
-    if not target.exists() or target.stat().st_mtime < max(status.st_mtime for _, status in files):
-        return False
     try:
-        table = open_tar(target).table
+        return not _changed(target, files)
     except UserError:
-        return False  # it is replaced
-    return bool(table[["name", "size"]].tolist() == [(os.fsencode(name), status.st_size) for name, status in files])
+        return False  # it is not there, or it is replaced
 
 
 def _pack(folder: Path, target: Path, files: _Files, lease: Lease, progress: Callable[[int, int], None]) -> Packed:
@@ -185,12 +226,11 @@ def _pack(folder: Path, target: Path, files: _Files, lease: Lease, progress: Cal
                 if len(content) != status.st_size:
                     raise UserError(f"{folder / name}: changed while it was packed; start again")
                 write(head + _filled(content))
-                if done % BATCH == 0:
-                    lease.renew()
                 progress(done, len(files))
             write(bytes(-(out.tell() + 2 * tarfile.BLOCKSIZE) % tarfile.RECORDSIZE + 2 * tarfile.BLOCKSIZE))
         if sha256(temporary) != digest.hexdigest():
             raise UserError(f"{target}: what was written is not what is read again; look after the disk")
+        lease.renew()  # no other process is at it
         size = temporary.stat().st_size
     return Packed(path=target, files=len(files), size=size, sha256=digest.hexdigest())
 

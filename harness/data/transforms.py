@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.data.coco import GroundTruth
-from harness.data.image_files import read_file
 from harness.data.masks import Parts, as_polygons, bitmap
 from harness.errors import UserError
 
@@ -64,8 +63,14 @@ class Sample:
 
 
 def decode(path: Path) -> Image:
-    """Decode an image file of its own: see decoded. Raises UserError naming the file where it is missing or broken."""
-    return decoded(read_file(path.parent, path.name), path)
+    """Decode a photo, which is of no data set: see decoded. Raises UserError where it is missing or broken."""
+    try:
+        image = _decoded(np.fromfile(path, np.uint8))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; name photos") from None
+    if image is None:
+        raise UserError(f"{path}: not a readable image; expected a photo, such as a JPEG or PNG")
+    return image
 
 
 def decoded(content: NDArray[np.uint8], path: Path) -> Image:
@@ -73,10 +78,15 @@ def decoded(content: NDArray[np.uint8], path: Path) -> Image:
 
     path: what to call it. Raises UserError where it is broken.
     """
-    image = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
+    image = _decoded(content)
     if image is None:
         raise UserError(f"{path}: not a readable image; `harness data check` lists all faulty images")
-    return _uint8(image)
+    return image
+
+
+def _decoded(content: NDArray[np.uint8]) -> Image | None:
+    image = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
+    return None if image is None else _uint8(image)
 
 
 def rescale_size(size: tuple[int, int], scale: tuple[int, int]) -> tuple[int, int]:

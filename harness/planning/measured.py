@@ -54,12 +54,13 @@ def measure(paths: RunPaths) -> Measured | None:
     alike = [rows for first, rows in starts if _device(first) == kind]
     rows = [row for own in alike for row in own[1:]] or [row for own in alike for row in own]
     times = read_times(paths.folder)
+    started = [spent for spent in times if spent["seconds"].keys() - {"start", "staging"}]  # and not killed before that
     tested = sum(spent["images"] for spent in times)
     return Measured(
         rates=Rates(
             iteration_s=statistics.median(row["time"] for row in rows),
             image_s=_spent(times, "evaluation", "waiting", "scoring") / tested if tested else None,
-            start_s=statistics.median(_started(spent) for spent in times) if times else None,
+            start_s=statistics.median(_started(spent) for spent in started) if started else None,
             checkpoint_s=_each(times, "checkpoint", "checkpoints"),
             resume_s=next((spent["resume"] for spent in times if spent["resume"] is not None), None),
         ),

@@ -23,7 +23,6 @@ from harness.planning.scaling import makespan
 from harness.recipe import Recipe
 from harness.runs import Origin, RunPaths, State
 from harness.settings import Settings
-from harness.wording import hours, size
 
 NODE_GPUS = 8
 """Of the nodes that `make_plan` may be asked for."""
@@ -129,43 +128,6 @@ def plan_of(
 def unmeasured(plan: Plan) -> int:
     """How many kinds of cells a submit starts of which no run has measured what they take."""
     return len({run.cost for run in plan.starting if run.estimate.measured is None})
-
-
-def require_budget(plan: Plan, gpu_hours: float) -> None:
-    """Raise UserError where the runs that a submit starts take more, or nobody knows how much."""
-    if plan.unknown and any(run.gpus for run in plan.unknown):
-        names = ", ".join(dict.fromkeys(run.name for run in plan.unknown))
-        raise UserError(
-            f"the budget of {gpu_hours:g} GPU-hours cannot be kept: nothing tells how long {names} takes; "
-            "harness submit --pilot measures it, nothing was started"
-        )
-    if plan.gpu_hours > gpu_hours:
-        raise UserError(
-            f"{len(plan.starting)} runs take {hours(plan.gpu_hours)} GPU-hours, the budget is {gpu_hours:g}: "
-            "take fewer cells or seeds, or raise it; nothing was started"
-        )
-
-
-def require_room(plan: Plan) -> None:
-    """Raise UserError where there is no room for a single checkpoint of one of the runs that a submit starts."""
-    largest = max(plan.starting, key=lambda run: run.checkpoint, default=None)
-    if largest is not None and largest.checkpoint > plan.room.free:
-        raise UserError(
-            f"{largest.name}: a checkpoint of it takes {size(largest.checkpoint)}, and {plan.room.limit} has "
-            f"{size(plan.room.free)} left: make room (harness clean lists what nothing needs), or set run_root to "
-            "another disk; nothing was started"
-        )
-
-
-def crowded(plan: Plan) -> str:
-    """Why the runs that a submit starts may fill the disk; "" where all of them fit."""
-    if plan.size <= plan.room.free:
-        return ""
-    return (
-        f"the runs to start ({len(plan.starting)}) may take {size(plan.size)}, and {plan.room.limit} has "
-        f"{size(plan.room.free)} left: make room before they fill it (harness clean lists what nothing needs); a run "
-        "that finds no room stops, and goes on from its last checkpoint"
-    )
 
 
 def _prepared(experiment: Experiment, settings: Settings) -> tuple[list[PreparedRun], list[str]]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from harness.matrix import Experiment, PlannedCell
 from harness.recipe import NUMERICS, Recipe, to_dict
@@ -65,9 +67,15 @@ def _misfit(planned: PlannedCell | None, record: Record, experiment: Experiment)
         return f"ran in {record.precision}, the recipe says {record.recipe_precision}"
     if record.numerics != NUMERICS:
         return f"made with numerics {record.numerics}, the code is at {NUMERICS}: its results would differ now"
-    wanted, executed = to_dict(planned.executed), to_dict(Recipe()) | record.recipe
+    wanted, executed = _plain(planned.executed), _plain(Recipe()) | record.recipe
     changed = [name for name in executed if name not in wanted or executed[name] != wanted[name]]
     return f"the recipe has changed since: {', '.join(changed)}" if changed else None
+
+
+@cache
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    """Once for all runs of a cell."""
+    return to_dict(recipe)
 
 
 def _fill(planned: PlannedCell, records: list[Record], seeds: tuple[int, ...]) -> tuple[Row, list[OtherRun]]:

@@ -34,6 +34,11 @@ class Ranks:
         """Whether this process writes the files."""
         return self.rank == 0
 
+    @property
+    def gpus(self) -> int:
+        """Of all processes, one each; 0 on a CPU."""
+        return self.world if self.device.type == "cuda" else 0
+
     def barrier(self) -> None:
         """Wait for all processes."""
         if self.world > 1:

@@ -109,8 +109,13 @@ def watching(watch: Watch, folder: Path, ranks: Ranks, verdict: Callable[[str], 
 
     A rank that is stuck (Limits) or has lost another one ends with HUNG, whatever it is doing: the Python stacks of
     all ranks are in rank-R.stack.txt then, one rank has called `verdict` with a line that names the culprit, and all
-    have ended. A rank left by an exception keeps its note, for the others to read.
+    have ended. A rank left by an exception keeps its note, for the others to read. Rank 0 keeps its times as they are
+    at the beginning, so that they are there of one that is killed before its first checkpoint, too.
     """
+    watch.times.gpus = ranks.gpus
+    if ranks.main:
+        with suppress(UserError, OSError):  # of a full disk the training itself tells
+            watch.times.write(folder)
     with (folder / f"rank-{ranks.rank}.stack.txt").open("w", encoding="utf-8") as stack:
         watcher = _Watcher(watch, folder, ranks, verdict, stack)
         watcher.beat()

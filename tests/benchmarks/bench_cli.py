@@ -18,6 +18,10 @@ COMMANDS = {
 }
 
 
+TARGET = 0.2
+"""Seconds of wall time."""
+
+
 def main() -> None:
     """Run each command so many times, alternately; print medians."""
     times = int(sys.argv[1]) if sys.argv[1:] else 10
@@ -30,6 +34,8 @@ def main() -> None:
     for name, runs in found.items():
         process, wall = zip(*runs, strict=True)
         print(f"{name:<20}  process time {shown(process)}  wall time {shown(wall)}")
+    wall = statistics.median(wall for _, wall in found["harness --help"])
+    print(f"harness --help: target under {TARGET} s: {wall:.2f} s, {'kept' if wall < TARGET else 'MISSED'}")
     print(f"modules that harness --help imports: {modules(COMMANDS['harness --help'])}")
 
 

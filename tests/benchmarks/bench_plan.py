@@ -1,7 +1,7 @@
-"""What `harness plan` costs with many runs: python tests/benchmarks/bench_plan.py [RUNS...] (default 100 and 1000).
+"""What `harness plan` costs with many runs: python tests/benchmarks/bench_plan.py [RUNS...] (default 250, 500, 1000).
 
 Once with new runs alone; once with a third of them finished and a third stopped halfway, with journals as long as
-a published schedule's. The second plan counts, and imports do not.
+a published schedule's. The second plan counts, and imports do not. The growth is of the wall time.
 """
 
 import json
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from growth import show_growth
 from many import write_place
 
 from harness.files import write_json
@@ -29,28 +30,32 @@ EACH, LOGGED = 7330, 50
 def main() -> None:
     """A line for each number of runs, and each state of them."""
     print(f"{'runs':>5} {'of them new':>11} {'process s':>10} {'wall s':>7} {'ms a run':>9}")
-    for wanted in map(int, sys.argv[1:] or ("100", "1000")):
+    new, mixed = [], []
+    for wanted in map(int, sys.argv[1:] or ("250", "500", "1000")):
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             matrix = write_place(folder, wanted)
             settings, experiment = load_settings(folder, {}), load_experiment(matrix)
-            measure(experiment, settings)
+            new.append(measure(experiment, settings))
             segment = folder / "segment"
             segment.write_text("".join(f"{json.dumps(row)}\n" for row in journal()))
             for number, run in enumerate(prepare(experiment, settings)):
                 if state := (None, State.FINISHED, State.KILLED)[number % 3]:
                     generate(run, state, segment)
-            measure(experiment, settings)
+            mixed.append(measure(experiment, settings))
+    show_growth("plan of new runs", "runs", new, target=(1000, 1.0))
+    show_growth("plan of runs in all states", "runs", mixed, target=(1000, 1.0))
 
 
-def measure(experiment: Experiment, settings: Settings) -> None:
-    """Plan twice, print the times of the second plan."""
+def measure(experiment: Experiment, settings: Settings) -> tuple[int, float]:
+    """Plan twice, print the times of the second plan; how many runs, and its wall time."""
     for _ in range(2):
         began, cpu = time.perf_counter(), time.process_time()
         plan = make_plan(load_experiment(experiment.path), settings)
         process, wall = time.process_time() - cpu, time.perf_counter() - began
     runs, new = len(plan.runs), Counter(run.state for run in plan.runs)["NEW"]
     print(f"{runs:>5} {new:>11} {process:>10.2f} {wall:>7.2f} {1000 * process / runs:>9.2f}", flush=True)
+    return runs, wall
 
 
 def generate(run: PreparedRun, state: State, segment: Path) -> None:

@@ -1,21 +1,27 @@
-"""How long records take: 2,000 runs of 50 metrics from SQLite. python tests/benchmarks/bench_report.py [RUNS [FOLDER]].
+"""How long a report of many runs takes: python tests/benchmarks/bench_report.py [RUNS...] (default 500 1000 2000).
 
-One run is shipped as every run is; the others are copies of its rows. Of each run 12 evaluations have a curve. Then the
-same store is read through an MLflow server on the loopback address.
+One run of 50 metrics is shipped as every run is; the others are copies of its rows, all of one cell, which differ in
+their seed. Of each run 12 evaluations have a curve. The records are read from SQLite without a cache, for the first
+time, when nothing is new, when one run is, and after one was deleted; through an MLflow server on the loopback address
+for the first time and when nothing is new; then the report is written. Imports are not counted.
 """
 
 import sqlite3
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from growth import show_growth
 from tracking import folders
 from tracking.servers import Server
 
+from harness.matrix import load_experiment
+from harness.reporting.page import write_report
 from harness.reporting.records import Record, from_tracking
 from harness.tracking.shipment import ship
 
@@ -25,9 +31,27 @@ CURVES = ("val/epoch", "val/bbox_mAP", "val/segm_mAP")
 
 
 def main() -> None:
-    """Time the first reading, the next one, one after a run has changed, and one after a run was deleted."""
-    count = int(sys.argv[1]) if sys.argv[1:] else 2000
-    with tempfile.TemporaryDirectory(dir=sys.argv[2] if sys.argv[2:] else None) as folder:
+    """A block of lines for each number of runs, then how each line grows."""
+    taken: dict[str, list[tuple[int, float]]] = {}
+    for count in map(int, sys.argv[1:] or ("500", "1000", "2000")):
+        for name, seconds in measure(count).items():
+            taken.setdefault(name, []).append((count, seconds))
+    for name, growing in taken.items():
+        show_growth(name, "runs", growing, target=(2000, 3.0))
+
+
+def measure(count: int) -> dict[str, float]:
+    """Seconds of each step with a store of `count` runs."""
+    times: dict[str, float] = {}
+
+    def timed(name: str, uri: str, cache: Path | None) -> list[Record]:
+        began = time.perf_counter()
+        found = from_tracking(uri, "big", cache=cache)
+        times[name] = time.perf_counter() - began
+        print(f"{name:34}{times[name]:8.2f} s", flush=True)
+        return found
+
+    with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         uri = f"sqlite:///{root / 'mlflow.db'}"
         generate(root, uri, count)
@@ -42,12 +66,29 @@ def main() -> None:
         with closing(sqlite3.connect(root / "mlflow.db")) as store, store:
             store.execute("update runs set lifecycle_stage = 'deleted' where run_uuid = ?", (f"{2:032x}",))
         assert len(timed("one run was deleted", uri, root / "cache")) == count - 1
-        through_a_server(root, uri)
+        through_a_server(root, uri, timed)
+        times["report written"] = write(root, count, from_tracking(uri, "big", cache=root / "cache"))
         size = sum(file.stat().st_size for file in (root / "cache").iterdir())
         print(f"{'the cache':34}{size / 1e6:8.1f} MB")
+    times["nothing new, and written"] = times["nothing new"] + times["report written"]
+    return times
 
 
-def through_a_server(root: Path, uri: str) -> None:
+def write(root: Path, count: int, records: list[Record]) -> float:
+    """Seconds to write the report, of a matrix with as many seeds."""
+    matrix = root / "big.yaml"
+    matrix.write_text(
+        f"name: big\nseeds: {list(range(count))}\naxes: {{backbone: R-50, style: caffe}}\nshorten: {{epochs: 2}}\n"
+    )
+    experiment = load_experiment(matrix)
+    began = time.perf_counter()
+    write_report(experiment, records, root / "report")
+    seconds = time.perf_counter() - began
+    print(f"{'report written':34}{seconds:8.2f} s", flush=True)
+    return seconds
+
+
+def through_a_server(root: Path, uri: str, timed: Callable[[str, str, Path | None], list[Record]]) -> None:
     """Time the first reading and the next one over HTTP."""
     server = Server(uri, root)
     server.start()
@@ -58,22 +99,13 @@ def through_a_server(root: Path, uri: str) -> None:
         server.kill()
 
 
-def timed(name: str, uri: str, cache: Path | None) -> list[Record]:
-    """The records, and a printed line of how long they took."""
-    began = time.perf_counter()
-    found = from_tracking(uri, "big", cache=cache)
-    print(f"{name:34}{time.perf_counter() - began:8.2f} s")
-    return found
-
-
 def generate(root: Path, uri: str, count: int) -> None:
     """A store with `count` runs of one experiment."""
     shipped = ship(folders.finished(root / "runs", folders.spec(experiment="big")), uri)
     assert shipped is not None
     with closing(sqlite3.connect(root / "mlflow.db")) as store, store:
         _enlarge(store, shipped.run_id)
-        for number in range(1, count):
-            _copy(store, shipped.run_id, f"{number:032x}", number)
+        _multiply(store, shipped.run_id, count)
 
 
 def _enlarge(store: sqlite3.Connection, run: str) -> None:
@@ -85,14 +117,20 @@ def _enlarge(store: sqlite3.Connection, run: str) -> None:
     store.executemany(point, [(key, n / 30, n, 100 * n, run) for key in CURVES for n in epochs])
 
 
-def _copy(store: sqlite3.Connection, run: str, twin: str, number: int) -> None:
+def _multiply(store: sqlite3.Connection, run: str, count: int) -> None:
+    """Copies of the rows of a run, until there are `count` runs; they differ in key and seed."""
+    store.execute("create temp table twins (run text, key text, seed text)")
+    twins = [(f"{number:032x}", f"{number:010x}", str(number)) for number in range(1, count)]
+    store.executemany("insert into twins values (?, ?, ?)", twins)
     for table in TABLES:
         columns = [row[1] for row in store.execute(f"pragma table_info({table})") if row[1] != "run_uuid"]
         names = ", ".join(f'"{column}"' for column in columns)
-        copied = f"insert into {table} (run_uuid, {names}) select ?, {names} from {table} where run_uuid = ?"
-        store.execute(copied, (twin, run))
-    for key, value in (("harness.key", f"{number:010x}"), ("harness.seed", str(number))):
-        store.execute("update tags set value = ? where run_uuid = ? and key = ?", (value, twin, key))
+        own = ", ".join(f'own."{column}"' for column in columns)
+        copied = f"select twins.run, {own} from {table} own, twins where own.run_uuid = ? order by twins.run"
+        store.execute(f"insert into {table} (run_uuid, {names}) {copied}", (run,))
+    for key in ("key", "seed"):
+        changed = f"update tags set value = twins.{key} from twins where run_uuid = twins.run and tags.key = ?"
+        store.execute(changed, (f"harness.{key}",))
 
 
 if __name__ == "__main__":

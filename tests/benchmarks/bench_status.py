@@ -1,6 +1,7 @@
-"""What `harness status` costs with many runs: python tests/benchmarks/bench_status.py [RUNS...] (default 100 1000).
+"""What `harness status` costs with many runs: python tests/benchmarks/bench_status.py [RUNS...] (default 250 500 1000).
 
 The runs are generated: in every state, with journals as long as a published schedule's. Imports are not counted.
+The growth is of the wall time.
 """
 
 import json
@@ -10,10 +11,10 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from growth import show_growth
 from many import write_place
 
 from harness.files import write_json
@@ -33,13 +34,12 @@ STATES = (State.RUNNING, State.FINISHED, State.FINISHED, State.QUEUED, State.FAI
 
 def main() -> None:
     """For each number of runs what a look takes, and how it grows."""
-    taken = [measure(int(wanted)) for wanted in sys.argv[1:] or (100, 1000)]
-    for (fewer, short), (more, long) in pairwise(taken):
-        print(f"{more / fewer:.1f} times the runs take {long / short:.1f} times as long")
+    taken = [measure(int(wanted)) for wanted in sys.argv[1:] or (250, 500, 1000)]
+    show_growth("status", "runs", taken, target=(1000, 2.0))
 
 
 def measure(wanted: int) -> tuple[int, float]:
-    """Generate runs, look twice, print process and wall time of the second look; how many runs, and its process time.
+    """Generate runs, look twice, print process and wall time of the second look; how many runs, and its wall time.
 
     wanted: how many, up to a multiple of the number of cells.
     """
@@ -66,7 +66,7 @@ def measure(wanted: int) -> tuple[int, float]:
         wall = time.perf_counter() - began
         shares = "matrix {:.2f}, status {:.2f}, MLflow's word {:.2f}".format(*times)
         print(f"{counts}\nprocess time {sum(times):.2f} s ({shares}), wall time {wall:.2f} s")
-        return len(runs), sum(times)
+        return len(runs), wall
 
 
 def generate(run: PreparedRun, state: State, segment: Path, uri: str) -> None:

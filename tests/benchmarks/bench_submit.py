@@ -1,4 +1,4 @@
-"""What a submit to SLURM costs: SLURM_CONF=... python tests/benchmarks/bench_submit.py [CELLS...] (default 21 and 84).
+"""What a submit to SLURM costs: SLURM_CONF=... python tests/benchmarks/bench_submit.py [CELLS...] (default 21 42 84).
 
 On the testbed (make slurm-up). Jobs are cancelled at once; at most one of them starts. Imports are not counted.
 """
@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from growth import show_growth
 
 from harness.data.shapes import generate_shapes
 from harness.launching import slurm_submit
@@ -44,18 +46,20 @@ array_parallelism: 1
 def main() -> None:
     """A line for each number of cells."""
     print(f"{'cells':>5} {'sbatch':>7} {'process s':>10} {'wall s':>7}")
-    for wanted in map(int, sys.argv[1:] or ("21", "84")):
+    taken = []
+    for wanted in map(int, sys.argv[1:] or ("21", "42", "84")):
         place = Path(tempfile.mkdtemp())
         try:
-            measure(place, wanted)
+            taken.append(measure(place, wanted))
         finally:
             for array in (place / "runs" / ".slurm").glob("*"):
                 ask(["scancel", "--quiet", f"--name={array.name}"])
             shutil.rmtree(place)
+    show_growth("submit", "cells", taken, target=(84, 10.0))
 
 
-def measure(folder: Path, wanted: int) -> None:
-    """Submit as many cells, with the plan that `harness submit` makes of them."""
+def measure(folder: Path, wanted: int) -> tuple[int, float]:
+    """Submit as many cells, with the plan that `harness submit` makes of them; how many, and the wall time."""
     generate_shapes(folder / "shapes", train=2, val=2, size=64)
     (folder / "harness.toml").write_text(f'cache_root = "cache"\n[datasets.shapes]\nroot = "{folder}/shapes"\n')
     (folder / "many.yaml").write_text(MATRIX)
@@ -75,6 +79,7 @@ def measure(folder: Path, wanted: int) -> None:
     process, wall = time.process_time() - cpu, time.perf_counter() - began
     calls = sum(command[0] == "sbatch" for command in asked)
     print(f"{len(loaded.cells):>5} {calls:>7} {process:>10.2f} {wall:>7.2f}", flush=True)
+    return len(loaded.cells), wall
 
 
 if __name__ == "__main__":

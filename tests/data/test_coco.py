@@ -11,8 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from renewals import wait_for_renewals
 
+from harness import leases
+from harness.data import coco
 from harness.data.coco import CocoIndex, CocoSplit, load_index, train_filter
+from harness.data.instances import parse_instances
 from harness.data.masks import bitmap
 from harness.errors import UserError
 from harness.files import sha256
@@ -207,6 +211,15 @@ def test_annotations_that_are_others_than_submitted(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"instances.json: has sha256 .*, the run was submitted with .*; put that"):
             load_index(own)
     assert not list((tmp_path / "indexes").glob("*.safetensors"))
+
+
+def test_the_lease_is_renewed_while_annotations_are_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "SECONDS", 0.4)
+    split = write_split(tmp_path, content())
+    split = replace(split, digest=sha256(split.annotations), indexes=tmp_path / "indexes")
+    parse = lambda path, digest: (wait_for_renewals(tmp_path), parse_instances(path, digest))[1]  # noqa: E731
+    monkeypatch.setattr(coco, "parse_instances", parse)
+    assert len(load_index(split).image_ids) == 3
 
 
 def test_an_index_that_cannot_be_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

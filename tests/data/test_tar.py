@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from renewals import wait_for_renewals
 
+from harness import leases
 from harness.data import tar
 from harness.data.batches import training_batches
 from harness.data.check import check_split
@@ -20,7 +23,7 @@ from harness.data.coco import CocoSplit, load_index, train_filter
 from harness.data.evaluation_images import evaluation_images
 from harness.data.image_files import file_names, has_file, read_file
 from harness.data.layout import find_split
-from harness.data.tar import open_tar, pack
+from harness.data.tar import changed_files, open_tar, pack
 from harness.errors import UserError
 from harness.files import sha256
 
@@ -167,6 +170,51 @@ def test_the_tar_goes_before_its_folder_unless_the_folder_is_named(tmp_path: Pat
     assert find_images(tmp_path) == packed
     assert find_split(tmp_path, "train", images="train2017").images == folder
     assert find_split(tmp_path, "train", images="train2017.tar").images == packed
+
+
+def test_a_tar_that_no_longer_fits_its_folder_counts_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = folder_of(tmp_path)
+    packed = pack(folder).path
+    os.utime(folder, (2**33, 2**33))  # changed, and changed back
+    assert find_images(tmp_path) == packed and capsys.readouterr().err == ""
+    (folder / "sub/.hidden").touch()
+    (folder / "sub/new.jpg").touch()
+    (folder / "c d").unlink()
+    (folder / "a.jpg").unlink()
+    os.utime(folder, (2**33, 2**33))
+    assert find_images(tmp_path) == packed
+    assert capsys.readouterr().err == (
+        f"{packed}: no longer fits the folder beside it: 1 files there are not in the tar, 2 in the tar are not there; "
+        f"the tar counts; `harness data pack {folder}` makes it anew\n"
+    )
+    for path in folder.rglob("*.jpg"):
+        path.unlink()
+    assert find_images(tmp_path) == packed and capsys.readouterr().err == ""  # an emptied folder is no other opinion
+
+
+def test_a_check_finds_every_file_that_differs_from_the_tar(tmp_path: Path) -> None:
+    split = write_split(tmp_path, many(landscapes=3, portraits=0))
+    write_images(split, many(landscapes=3, portraits=0)["images"])
+    packed = replace(split, images=pack(split.images).path)
+    assert changed_files(packed.images) == []
+    first, second, third = sorted(split.images.iterdir())
+    os.utime(first, (2**33, 2**33))  # younger
+    second.write_bytes(second.read_bytes() + b"x")
+    third.unlink()
+    (split.images / "new.jpg").touch()
+    assert set(changed_files(packed.images)) == {first.name, second.name, third.name, "new.jpg"}
+    (found,) = [entry for entry in check_split(packed).findings if entry.severity == "warning"]
+    assert (found.kind, found.count) == ("tar unlike the folder beside it", 4)
+
+
+def test_the_lease_is_renewed_while_what_was_written_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "SECONDS", 0.4)
+    monkeypatch.setattr(tar, "sha256", lambda path: (wait_for_renewals(tmp_path), sha256(path))[1])
+    assert pack(folder_of(tmp_path)).files == 5
 
 
 def test_nothing_to_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -226,9 +226,9 @@ def test_decode_turns_upright(tmp_path: Path) -> None:
 def test_unreadable_image(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.jpg"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"broken.jpg: not a readable image; `harness data check`"):
+    with pytest.raises(UserError, match=r"broken.jpg: not a readable image; expected a photo"):
         decode(path)
-    with pytest.raises(UserError, match=r"missing.jpg: No such file or directory; `harness data check`"):
+    with pytest.raises(UserError, match=r"missing.jpg: No such file or directory; name photos"):
         decode(tmp_path / "missing.jpg")
 
 

@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from training.tiny import make_shapes
+from training.tiny import make_shapes, write_place
 
 from harness.files import write_json
 from harness.launching.prepare import PreparedRun, write
+from harness.matrix import Experiment, load_experiment
 from harness.runs import RunPaths, State, write_state
+from harness.settings import Settings, load_settings
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +50,20 @@ def finish(run: PreparedRun, seconds: float, *, data_time: float = 0.0, **first:
     write_attempt(run.paths, 1, rows)
     write_json(run.paths.result, {})
     write_state(run.paths, State.FINISHED, attempt=1)
+
+
+CLUSTER = """\
+gpus_per_node: 8
+minutes: 600
+"""
+
+
+def place(folder: Path, shapes: Path, **matrix: Any) -> tuple[Experiment, Settings]:
+    """A tiny experiment, and settings that know a cluster file."""
+    (folder / "here.yaml").write_text(CLUSTER)
+    return load_experiment(write_place(folder, shapes, **matrix)), load_settings(folder, {})
+
+
+def on_cluster(settings: Settings, folder: Path) -> Settings:
+    """With the cluster of that file."""
+    return replace(settings, cluster=str(folder / "here.yaml"))

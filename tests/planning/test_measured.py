@@ -43,13 +43,14 @@ def test_a_single_row_counts(tmp_path: Path) -> None:
 def test_times(tmp_path: Path) -> None:
     """Tests: 20 + 2 + 8 s over 10 + 5 images, 2 s each. Starts: 30 s, and 25 s less the resume of 5 s: the median is
 
-    25 s. Checkpoints: 6 s for 3.
+    25 s; one that was killed while it started tells nothing. Checkpoints: 6 s for 3.
     """
     paths = RunPaths(tmp_path)
     first = times(start=30.0, evaluation=20.0, waiting=2.0, checkpoint=4.0) | {"images": 10, "checkpoints": 2}
     second = times(start=25.0, scoring=8.0, checkpoint=2.0) | {"images": 5, "checkpoints": 1, "resume": 5.0}
     write_attempt(paths, 1, [attempt_row(), train_row(1, 1.0)], first)
     write_attempt(paths, 2, [attempt_row(), train_row(2, 1.0)], second)
+    write_attempt(paths, 3, [], times(start=1.0, staging=2.0))
     found = measure(paths)
     assert found is not None
     assert (found.rates.image_s, found.rates.start_s, found.rates.checkpoint_s) == (2.0, 25.0, 2.0)

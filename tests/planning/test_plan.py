@@ -1,37 +1,21 @@
-"""What a plan says of cells that are new, half done, finished and without data; budgets; pilots."""
+"""What a plan says of cells that are new, half done, finished and without data; pilots."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from training.tiny import write_place
 
-from harness.errors import UserError
 from harness.files import write_json
 from harness.launching.prepare import prepare, write
 from harness.launching.submit import decide
-from harness.matrix import Experiment, load_experiment
-from harness.planning.disk import Room, room
+from harness.matrix import load_experiment
+from harness.planning.disk import room
 from harness.planning.pilot import pilot_experiment
-from harness.planning.plan import Plan, crowded, make_plan, plan_of, require_budget, require_room, unmeasured
+from harness.planning.plan import Plan, make_plan, plan_of, unmeasured
 from harness.runs import Origin, State, write_state
-from harness.settings import Settings, load_settings
-from planning.conftest import attempt_row, finish, train_row, write_attempt
-
-CLUSTER = """\
-gpus_per_node: 8
-minutes: 600
-"""
-
-
-def place(folder: Path, shapes: Path, **matrix: Any) -> tuple[Experiment, Settings]:
-    (folder / "here.yaml").write_text(CLUSTER)
-    return load_experiment(write_place(folder, shapes, **matrix)), load_settings(folder, {})
-
-
-def on_cluster(settings: Settings, folder: Path) -> Settings:
-    return replace(settings, cluster=str(folder / "here.yaml"))
+from harness.settings import load_settings
+from planning.conftest import attempt_row, finish, on_cluster, place, train_row, write_attempt
 
 
 def sources(plan: Plan) -> list[str]:
@@ -107,31 +91,6 @@ def test_other_hardware_does_not_count(tmp_path: Path, shapes: Path) -> None:
     assert sources(make_plan(experiment, on_cluster(settings, tmp_path)))[0].startswith("assumed: published times")
 
 
-def test_a_budget(tmp_path: Path, shapes: Path) -> None:
-    """On 8 GPUs, assumed: 6 iterations of 2 / 16 x 0.265 s; 2 tests of 4 images at 8 x 16.1 a second, with a checkpoint
-
-    of 10 s; 4 images one by one; a start of 120 s. 140.5 s x 8 = 0.312 GPU-hours a run.
-    """
-    experiment, settings = place(tmp_path, shapes, seeds="[0, 1]")
-    plan = make_plan(experiment, on_cluster(settings, tmp_path))
-    image = 1 / (8 * 16.1)
-    expected = 8 * (6 * 0.265 / 8 + 2 * (4 * image + 10) + 4 * image * 8 + 120) / 3600
-    assert [run.estimate.gpu_hours for run in plan.runs] == [pytest.approx(expected)] * 2
-    assert (plan.gpu_hours, plan.at_once) == (pytest.approx(2 * expected), None)
-    require_budget(plan, 0.63)
-    with pytest.raises(UserError, match=r"^2 runs take 0\.62 GPU-hours, the budget is 0\.5: .*nothing was started$"):
-        require_budget(plan, 0.5)
-    require_budget(make_plan(experiment, settings), 0)  # no GPU on this machine: nothing to count
-
-
-def test_a_budget_of_what_nobody_knows(tmp_path: Path, shapes: Path) -> None:
-    experiment, settings = place(tmp_path, shapes)
-    plan = make_plan(experiment, on_cluster(settings, tmp_path))
-    unknown = replace(plan.runs[0], estimate=replace(plan.runs[0].estimate, seconds=None, gpu_hours=None))
-    with pytest.raises(UserError, match=r"cannot be kept: nothing tells how long .*\+tiny takes; .*--pilot"):
-        require_budget(replace(plan, runs=(unknown,)), 100)
-
-
 def test_pilots(tmp_path: Path, shapes: Path) -> None:
     """One for each kind of cell: a longer schedule and a further seed make no other kind."""
     matrix = write_place(tmp_path, shapes, seeds="[3, 4]", multiscale="[false, true]", shorten=", eval_images: 500")
@@ -156,19 +115,6 @@ def test_a_pilot_is_no_longer_than_its_cell(tmp_path: Path, shapes: Path) -> Non
     assert pilots.cells[0].shortening.iterations_per_epoch == 3
     pilots = pilot_experiment(*place(tmp_path, shapes, epochs=1, shorten=", iterations_per_epoch: 5"))
     assert pilots.cells[0].shortening.iterations_per_epoch == 2
-
-
-def test_room_on_the_disk(tmp_path: Path, shapes: Path) -> None:
-    """Two runs of three checkpoints each. Where one checkpoint finds no room, nothing is started; else it is said."""
-    plan = make_plan(*place(tmp_path, shapes, seeds="[0, 1]"))
-    one = plan.runs[0].checkpoint
-    assert plan.size == sum(run.estimate.bytes or 0 for run in plan.runs) > 6 * one
-    require_room(replace(plan, room=Room(free=one)))
-    assert crowded(replace(plan, room=Room(free=plan.size))) == ""
-    said = crowded(replace(plan, room=Room(free=one, limit="the quota of group lab")))
-    assert "and the quota of group lab has" in said and "(2)" in said
-    with pytest.raises(UserError, match=r"\+tiny: a checkpoint of it takes .* the disk has .* nothing was started$"):
-        require_room(replace(plan, room=Room(free=one - 1)))
 
 
 def test_tests_of_published_checkpoints_save_none(tmp_path: Path, shapes: Path) -> None:
