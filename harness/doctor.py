@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from harness.errors import UserError
 from harness.settings import DatasetPaths, Settings, dataset_splits
+from harness.wording import count
 
 if TYPE_CHECKING:
     from harness.shared_disk import Meeting
@@ -234,7 +235,7 @@ def store(uri: str) -> Check:
             return _server(shown(uri))
         if not file.exists():
             return Check(name=name, status="ok", detail=f"{file} (made at first use)")
-        return Check(name=name, status="ok", detail=f"{file}: {len(experiments(uri))} experiments")
+        return Check(name=name, status="ok", detail=f"{file}: {count(len(experiments(uri)), 'experiment')}")
     except UserError as error:
         todo = "set tracking_uri in harness.toml to another file or server, or mend this one"
         return Check(name=name, status="fail", detail=str(error), todo=todo)

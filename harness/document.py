@@ -76,7 +76,8 @@ def _note(document: Document, model: type[BaseModel], tree: Any, problems: Seque
         elif problem["type"] == "missing":
             document.mistake(problem["loc"][:-1], f"key {problem['loc'][-1]!r} is missing")
     for loc, here in _deepest(tree, problems).items():
-        name = ".".join(str(part) for part in loc if isinstance(part, str))
+        keys = (part for part in loc if isinstance(part, str))
+        name = ".".join(key if key.isprintable() else repr(key) for key in keys)
         expected = joined(dict.fromkeys(_expected(problem) for problem in here))
         document.mistake(loc, f"{name} is {shown(here[0]['input'])}, expected {expected}")
 

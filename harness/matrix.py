@@ -3,7 +3,7 @@
 import fnmatch
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -254,9 +254,18 @@ class _Reader:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             self.document.mistake(loc, f"{why} ({names[0]}{more})")
         for index, (_, entry) in enumerate(blocks):
-            if self.sound and not any(_matches(entry.cells, cell.name) for cell in cells):
-                self.document.mistake(("overrides", index, "cells"), "this pattern matches no cell of the matrix")
+            self._check_patterns(("overrides", index, "cells"), entry.cells, cells)
         return planned
+
+    def _check_patterns(self, loc: Loc, given: str | list[str], cells: Sequence[Cell]) -> None:
+        """Note each pattern that matches no cell."""
+        patterns = [given] if isinstance(given, str) else given
+        for number, pattern in enumerate(patterns):
+            if self.sound and not any(_matches(pattern, cell.name) for cell in cells):
+                place = loc if isinstance(given, str) else (*loc, number)
+                self.document.mistake(place, "this pattern matches no cell of the matrix")
+        if self.sound and not patterns:
+            self.document.mistake(loc, "expected a pattern that matches cells, found an empty list")
 
     def _planned(self, cell: Cell, layers: list[_Layer], resources: Resources) -> PlannedCell | tuple[Loc, str]:
         """The cell with its layers of overrides, a later one above an earlier; or the place and reason of a refusal."""
@@ -305,6 +314,8 @@ class _Reader:
             else:
                 patterns = [table.cells] if isinstance(table.cells, str) else table.cells
                 rows = [entry for pattern in patterns for entry in planned if _matches(pattern, entry.cell.name)]
+                if rows and not self.document.mistakes:
+                    self._check_patterns(loc, table.cells, [entry.cell for entry in planned])
             if self.sound and not rows and not self.document.mistakes:
                 self.document.mistake(loc, f"table {table.title!r} selects no cell of the matrix")
             tables.append(Table(title=table.title, rows=tuple(dict.fromkeys(entry.name for entry in rows))))

@@ -54,10 +54,24 @@ def has_died(record: Signed) -> bool:
     return is_here(record) and not is_working(record.pid, record.started)
 
 
+def ended_with_its_boot(record: Signed) -> bool:
+    """Whether this machine, or another one of its name, was started anew since the process of a record began."""
+    other = record.space and _boot(record.space) != _boot(space())
+    return bool(other) and record.host == socket.gethostname() and record.started < psutil.boot_time()
+
+
 def whereabouts(record: Signed) -> str:
     """Where the process of a record is or was, in words."""
-    alike = record.host == socket.gethostname() and not is_here(record)
-    return f"{record.host} (another container of that name, or before it was started anew)" if alike else record.host
+    if record.host != socket.gethostname() or is_here(record):
+        return record.host
+    if ended_with_its_boot(record):
+        return f"{record.host} (before it was started anew)"
+    alike = _boot(record.space) == _boot(space())
+    return f"{record.host} ({'another container there' if alike else 'another machine of that name'})"
+
+
+def _boot(space_: str) -> str:
+    return space_.partition(" ")[0]
 
 
 def node_name() -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -215,9 +215,13 @@ def _path(text: str, folder: Path) -> Path:
 def _without_secrets(given: _Given) -> tuple[_Given, dict[str, str]]:
     """A tracking URI without user name and password, and the environment variables that hold them instead.
 
-    Raises UserError where the store's kind has no such variables.
+    Raises UserError where it is no address, or the store's kind has no such variables.
     """
-    parts = urlsplit(given.value)
+    try:
+        parts = split_address(given.value)
+    except ValueError:
+        text = "tracking_uri is no address; expected sqlite:///FILE or http(s)://HOST:PORT"
+        raise UserError(f"{given.origin}: {text}") from None
     if parts.password is None:
         return given, {}
     kind = parts.scheme.partition("+")[0]
@@ -229,6 +233,18 @@ def _without_secrets(given: _Given) -> tuple[_Given, dict[str, str]]:
     values = (unquote(parts.username or ""), unquote(parts.password))
     bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     return replace(given, value=bare), dict(zip(CREDENTIALS[kind], values, strict=True))
+
+
+def split_address(url: str) -> SplitResult:
+    """The parts of a store's address.
+
+    Raises ValueError, whose text may hold a password, where host or port cannot be any, or a server has no host.
+    """
+    parts = urlsplit(url)
+    if parts.scheme in ("http", "https") and not parts.hostname:
+        raise ValueError("no host")
+    _ = parts.port
+    return parts
 
 
 def _uri(given: _Given) -> str:

@@ -7,6 +7,7 @@ refused by the name of what it would call.
 """
 
 import importlib.util
+import os
 import re
 import sys
 from collections import OrderedDict
@@ -32,8 +33,11 @@ def load_tensors(path: Path) -> Any:
         try:
             with torch.serialization.safe_globals([*stand_ins.values()]):
                 return torch.load(path, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such file") from None
+        except (FileNotFoundError, IsADirectoryError) as error:
+            what = "is a folder" if isinstance(error, IsADirectoryError) else "no such file"
+            inside = max([*path.glob("*.pth"), *path.glob("checkpoints/*.pth")], key=os.path.getmtime, default=None)
+            hint = f", such as {inside}" if inside else ""
+            raise UserError(f"{path}: {what}; expected a checkpoint (.pth){hint}") from None
         except _CallRefusedError as error:
             raise _refusal(path, f"reading it would execute {error}, which is refused") from None
         except Exception as error:  # torch raises many kinds for a broken file

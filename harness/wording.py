@@ -21,6 +21,14 @@ def joined(texts: Iterable[str]) -> str:
     return " or ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
+def count(number: int, noun: str) -> str:
+    """1 cell, 2 cells, 3 entries, 4 processes."""
+    if number == 1:
+        return f"1 {noun}"
+    ending = "ies" if noun.endswith("y") else "es" if noun.endswith("s") else "s"
+    return f"{number} {noun.removesuffix('y')}{ending}"
+
+
 def shown(value: object) -> str:
     """A value that was found, as a file writes it: nothing, true, 'text', 12; a long one cut to 60 characters."""
     if value is None:

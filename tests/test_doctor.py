@@ -155,7 +155,7 @@ def test_an_sqlite_store_that_is_in_use(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/used.db"
     Store(uri).parent_run("first", "")
     check = doctor.store(uri)
-    assert (check.status, check.detail) == ("ok", f"{tmp_path}/used.db: 1 experiments")
+    assert (check.status, check.detail) == ("ok", f"{tmp_path}/used.db: 1 experiment")
     with sqlite3.connect(tmp_path / "used.db") as database:
         database.execute("DROP TABLE experiments")
     assert doctor.store(uri).status == "fail"

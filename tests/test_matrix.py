@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from harness import axes
@@ -215,7 +215,7 @@ def test_a_shortened_cell_keeps_its_recipe(tmp_path: Path) -> None:
 def test_resources_are_changed_by_pattern_key_by_key(tmp_path: Path) -> None:
     text = (
         "axes: {backbone: [R-50, R-101]}\nresources: {gpus_per_node: 4, minutes: 60}\n"
-        "overrides:\n  - {cells: ['*r101*', nothing], resources: {minutes: 90}}\n"
+        "overrides:\n  - {cells: ['*r101*'], resources: {minutes: 90}}\n"
         "  - {cells: '*', resources: {workers: 0}}\n"
     )
     one, other = load(tmp_path, text).cells
@@ -352,6 +352,8 @@ MISTAKES = [
     (f"{AXES}exclude:\n  - ^backbone: R-101", "this exclude entry matches no cell"),
     (f"{AXES}exclude: [^{{because: x}}]", "an exclude entry needs at least one axis"),
     (f"{AXES}overrides:\n  - cells: ^'*r101*'", "this pattern matches no cell of the matrix"),
+    (f"{AXES}overrides:\n  - cells: ['*r50*', ^'*r101*']", "this pattern matches no cell of the matrix"),
+    (f"{AXES}overrides:\n  - cells: ^[]", "expected a pattern that matches cells, found an empty list"),
     (f"{AXES}overrides: ^{{cells: '*'}}", "overrides is a mapping, expected a list"),
     (f"{AXES}overrides: [^{{recipe: {{lr: 1}}}}]", "key 'cells' is missing"),
     (
@@ -369,6 +371,7 @@ MISTAKES = [
     ),
     (f"{AXES}tables: [{{title: x, cells: ^{{schedule: 2x}}}}]", "table 'x' selects no cell of the matrix"),
     (f"{AXES}tables: [{{title: x, cells: ^'foo*'}}]", "table 'x' selects no cell of the matrix"),
+    (f"{AXES}tables: [{{title: x, cells: ['*r50*', ^'foo*']}}]", "this pattern matches no cell of the matrix"),
     (f"{AXES}tables: [{{title: x, cells: {{^foo: 1}}}}]", f"unknown axis 'foo'; expected {AXIS_NAMES}"),
     (f"{AXES}tables: [{{title: x, cells: ^3}}]", "tables.cells is 3, expected a mapping, a list or a text"),
     (f"{AXES}tables: [{{title: ^'', cells: '*'}}]", "tables.title is '', expected at least 1 character"),
@@ -437,6 +440,7 @@ KEYS += ["overrides", "tables", *(axis.name for axis in axes.AXES)]
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(tree={"axes": {"\r": None}})
 @given(tree=st.dictionaries(st.sampled_from(KEYS), NODES | st.dictionaries(st.sampled_from(KEYS), NODES), max_size=5))
 def test_whatever_the_file_holds_there_is_no_traceback(tree: dict[str, Any], tmp_path: Path) -> None:
     try:

@@ -36,9 +36,14 @@ def test_a_record_is_judged_only_where_its_process_can_be_seen(monkeypatch: pyte
     assert is_here(mine) and not has_died(mine) and has_died(gone)
     older = RunState(state=State.RUNNING, **signature() | {"space": "", "pid": 2**22 - 1})
     assert has_died(older)
-    monkeypatch.setattr(processes, "space", lambda: "another boot pid:[1]")
+    monkeypatch.setattr(processes, "space", lambda: f"{gone.space.partition(' ')[0]} pid:[1]")
     assert not is_here(gone) and not has_died(gone)
-    assert whereabouts(gone) == f"{gone.host} (another container of that name, or before it was started anew)"
+    assert whereabouts(gone) == f"{gone.host} (another container there)"
+    monkeypatch.setattr(processes, "space", lambda: "another-boot pid:[1]")
+    assert not is_here(gone) and not has_died(gone)
+    assert whereabouts(gone) == f"{gone.host} (another machine of that name)"  # it began after this one's start
+    monkeypatch.setattr(processes.psutil, "boot_time", lambda: gone.started + 60)
+    assert whereabouts(gone) == f"{gone.host} (before it was started anew)"
     assert has_died(older)  # it says no more than its host
     monkeypatch.setattr(processes.socket, "gethostname", lambda: "another")
     assert not has_died(older) and whereabouts(older) == older.host

@@ -1,5 +1,6 @@
 """The committed reports are what their committed records give."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,17 @@ PUBLISHED = ROOT / "reports" / "published"
 REPORTS = sorted(path.parent for path in (ROOT / "reports").glob("*/records.json") if path.parent != PUBLISHED)
 
 
-def test_the_committed_published_tables_are_what_the_published_rows_give(tmp_path: Path) -> None:
-    write_published_tables(load_experiment(ROOT / "experiments" / "zoo.yaml"), tmp_path)
+def test_the_committed_published_tables_are_what_the_published_rows_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("experiments").mkdir()
+    matrix = shutil.copy(ROOT / "experiments/zoo.yaml", Path("experiments/zoo.yaml"))
+    written_to = Path("reports/published")
+    write_published_tables(load_experiment(matrix), written_to)
     written, committed = (
         {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-        for folder in (tmp_path, PUBLISHED)
+        for folder in (written_to, PUBLISHED)
     )
     assert written == committed
 

@@ -156,6 +156,15 @@ def test_mistakes_of_both_files_and_the_environment_at_once(work: Path, home: Pa
     ]
 
 
+@pytest.mark.parametrize("address", ["postgresql://anna:secret@[bad/x", "http://host:99999", "http://:5000"])
+def test_an_address_that_is_none_is_a_line_without_its_secrets(work: Path, home: Path, address: str) -> None:
+    (work / "harness.toml").write_text(f'\ntracking_uri = "{address}"\n')
+    with pytest.raises(UserError) as caught:
+        load_settings(work, environment(home))
+    expected = "tracking_uri is no address; expected sqlite:///FILE or http(s)://HOST:PORT"
+    assert str(caught.value) == f"{work / 'harness.toml'}:2: {expected}"
+
+
 def test_a_data_set_without_a_root(work: Path, home: Path) -> None:
     (work / "harness.toml").write_text('[datasets.coco]\ntrain_images = "t"\n')
     with pytest.raises(UserError) as caught:

@@ -28,9 +28,11 @@ BASE = {
     "document",
     "tensorfile",
     "processes",
+    "own_process",
     "leases",
     "shared_disk",
     "provenance",
+    "shipped",
 }
 SPINE = {"recipe", "axes", "cell", "published", "imported", "runs", "run_log", "trial_file"}
 ONLY = {

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.output import Json, count, print_json, print_note, print_table
+from harness.cli.output import Json, print_json, print_note, print_table
+from harness.wording import count
 
 if TYPE_CHECKING:
     from harness.comparing.gate import Rates, Verdict
@@ -53,6 +54,8 @@ def compare(
         raise typer.BadParameter("--fail-on-drop needs --against published|RUNS")
     if len(sides) < 2:
         raise typer.BadParameter("name at least two to compare, or --against published|RUNS")
+    if matrices := [text for text in sides if text.endswith((".yaml", ".yml"))]:
+        raise typer.BadParameter(f"{matrices[0]}: name one cell of it, or hold all of them --against published|RUNS")
     from harness.comparing.compare import compare as compare_sides
     from harness.comparing.sides import find_side
 
@@ -123,14 +126,15 @@ def _gate(sides: list[str], against: str, settings: "Settings", *, fail_on_drop:
 def _results(text: str, settings: "Settings") -> "list[Result]":
     """The results that a word of the command line names."""
     from harness.comparing.results import of_experiment, of_records, of_run
-    from harness.comparing.sides import find_runs
+    from harness.comparing.sides import find_trainings
     from harness.shipped import find_experiment
 
     if text.endswith((".yaml", ".yml")):
         return of_experiment(find_experiment(Path(text)), settings.tracking_uri)
     if text.endswith(".json"):
         return of_records(Path(text))
-    return [of_run(paths) for paths in find_runs(text, settings.run_root)]
+    found = find_trainings(text, settings.run_root)
+    return [of_run(paths, found.missing) for paths in found.runs]
 
 
 def _show_table(table: str, verdicts: "list[Verdict]", rates: "Rates") -> None:
@@ -157,13 +161,10 @@ def _show_table(table: str, verdicts: "list[Verdict]", rates: "Rates") -> None:
 
 
 def _row(verdict: "Verdict") -> tuple[str, ...]:
+    from harness.comparing.page import mean_text
+
     number = verdict.number
     said = "DROPPED" if verdict.dropped else "too good to be true?" if verdict.too_good else ""
-    means = (_mean(number.now), _mean(number.before))
+    sides = zip((number.now, number.before), number.missing, strict=True)
+    means = (mean_text(values, missing) for values, missing in sides)
     return (number.row, number.metric, *means, f"{verdict.difference:+.2f}", f"{verdict.chance:.3f}", said)
-
-
-def _mean(values: tuple[float, ...]) -> str:
-    from harness.reporting.measures import over_runs
-
-    return over_runs(values, len(values), decimals=1, prior=True)

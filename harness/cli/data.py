@@ -1,11 +1,15 @@
 """data check, data shapes, data coco, data pack: data sets."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.output import Json, count, print_json, print_table
+from harness.cli.output import Json, print_json, print_table
+from harness.wording import count
+
+if TYPE_CHECKING:
+    from harness.data.coco import CocoSplit
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -23,17 +27,9 @@ def check(
 
     from harness.cli.progress import count_bar
     from harness.data.check import check_split
-    from harness.data.layout import find_split
-    from harness.settings import dataset_splits, load_settings
 
-    folder = Path(name)
-    known = name in (settings := load_settings()).datasets
-    if known or not folder.is_dir():
-        train, val = dataset_splits(settings, name)
-    else:
-        train, val = find_split(folder, "train"), find_split(folder, "val")
     reports = {}
-    for part, split in (("train", train), ("val", val)):
+    for part, split in zip(("train", "val"), _splits(name), strict=True):
         with count_bar(f"{name} {part}") as progress:
             reports[part] = check_split(split, decode=not fast, progress=progress)
     errors = sum(report.errors for report in reports.values())
@@ -47,6 +43,23 @@ def check(
             print_table(("severity", "finding", "count", "first"), rows) if rows else None
     if errors:
         raise typer.Exit(1)
+
+
+def _splits(name: str) -> "tuple[CocoSplit, CocoSplit]":
+    """Both halves of a data set of harness.toml, or of a folder in COCO layout."""
+    from harness.data.layout import find_split
+    from harness.errors import UserError
+    from harness.settings import dataset_splits, load_settings
+
+    folder, settings = Path(name), load_settings()
+    if name in settings.datasets:
+        return dataset_splits(settings, name)
+    if folder.is_dir():
+        return find_split(folder, "train"), find_split(folder, "val")
+    if folder.exists() or len(folder.parts) > 1:
+        what = "is no folder" if folder.exists() else "no such folder"
+        raise UserError(f"{folder}: {what}; name one, or a data set: {', '.join(settings.datasets) or 'none is known'}")
+    return dataset_splits(settings, name)
 
 
 @app.command()
@@ -86,17 +99,22 @@ def pack(
 ) -> None:
     """Put the images of each folder into one tar beside it, which is read instead: kind to shared disks."""
     from harness.cli.progress import count_bar
-    from harness.data.image_files import is_packed
     from harness.data.tar import pack
-    from harness.settings import dataset_splits, load_settings
 
-    known = name in (settings := load_settings()).datasets
-    if known or not Path(name).is_dir():
-        places = {split.images for split in dataset_splits(settings, name)}
-    else:
-        places = {Path(name)}
-    for place in sorted(places):
+    for place in _image_folders(name):
         with count_bar(str(place)) as progress:
-            packed = pack(place.with_suffix("") if is_packed(place) else place, progress=progress)
+            packed = pack(place, progress=progress)
         made = f"sha256 {packed.sha256}" if packed.sha256 else "is there already"
         print(f"{packed.path}: {count(packed.files, 'file')}, {packed.size / 1e9:.2f} GB, {made}")
+
+
+def _image_folders(name: str) -> list[Path]:
+    """Those of a data set; or the folder of this name, unless it is a data set's in COCO layout."""
+    from harness.data.image_files import is_packed
+    from harness.settings import load_settings
+
+    folder = Path(name)
+    if name not in load_settings().datasets and folder.is_dir() and not (folder / "annotations").is_dir():
+        return [folder if folder.name not in ("", "..") else folder.resolve()]
+    places = {split.images for split in _splits(name)}
+    return sorted(place.with_suffix("") if is_packed(place) else place for place in places)

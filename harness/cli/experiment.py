@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from harness.cli.output import Json, count, print_json, print_note, print_table
+from harness.cli.output import Json, print_json, print_note, print_table
+from harness.wording import count
 
 if TYPE_CHECKING:
     from harness.launching.prepare import PreparedRun

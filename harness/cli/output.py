@@ -26,11 +26,6 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
         print("  ".join(cells).rstrip())
 
 
-def count(number: int, noun: str) -> str:
-    """1 cell, 2 cells."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def print_note(text: str) -> None:
     """Print a line that is no part of the answer, to stderr."""
     print(f"note: {text}", file=sys.stderr)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.experiment import Budget, ExperimentFile, load
-from harness.cli.output import Json, count, print_json, print_table
+from harness.cli.output import Json, print_json, print_table
+from harness.wording import count
 
 if TYPE_CHECKING:
     from harness.matrix import Experiment, PlannedCell
@@ -32,7 +33,8 @@ def plan(
     json: Json = False,
 ) -> None:
     """Show what a submit would do and why, and the GPU-hours, the time and the room on the disk that it takes."""
-    from harness.planning.plan import make_plan, require_budget
+    from harness.planning.bounds import require_budget
+    from harness.planning.plan import make_plan
     from harness.settings import load_settings
 
     settings = load_settings()
@@ -151,7 +153,8 @@ def _measured(measured: "Measured") -> str:
 
 
 def _totals(loaded: "Experiment", made: "Plan") -> None:
-    from harness.planning.plan import MISSING, crowded
+    from harness.planning.bounds import crowded
+    from harness.planning.plan import MISSING
     from harness.wording import size
 
     cells, seeds = count(len(loaded.cells), "cell"), count(len(loaded.seeds), "seed")

@@ -9,6 +9,7 @@ import typer
 
 from harness.cli.experiment import ExperimentFile, PublishedCheckpoints, load
 from harness.cli.output import Json, print_json, print_note, print_table
+from harness.wording import count
 
 if TYPE_CHECKING:
     from harness.matrix import Experiment
@@ -39,7 +40,7 @@ def evaluate(
     """Repeat the COCO numbers of a checkpoint or of kept detections. A published checkpoint is held against its row."""
     from harness.settings import dataset_split, load_settings
     from harness.training.reevaluate import Verdict, reevaluate
-    from harness.training.validation import plain
+    from harness.training.scorer import plain
 
     result = reevaluate(
         file,
@@ -67,7 +68,9 @@ def _show_evaluation(found: dict[str, Any], result: "Reevaluation", *, per_class
         classes = [(c["name"], c["instances"], _number(c["bbox"]), _number(c["segm"])) for c in found["per_class"]]
         print_table(("class", "instances", "box AP", "mask AP"), classes)
     tested = f", tested in {result.precision}" if result.precision else ""
-    print(f"\n{found['library']}, {found['images']} images{tested}\n")
+    images = count(result.images, "image")
+    shown = images if found["images"] == result.images else f"the first {found['images']} of {images} (shortened)"
+    print(f"\n{found['library']}, {shown}{tested}\n")
     if result.published is None:
         print(result.verdict)
     else:
@@ -96,7 +99,9 @@ def _show_published(row: "PublishedRow", numbers: dict[str, Any], *, images: int
     for text in row.explanations():
         print(f"known of this row: {text}")
     if images != VAL_IMAGES:
-        print(f"the published numbers are of the {VAL_IMAGES} images of COCO 2017 val, these of {images} images")
+        print(
+            f"the published numbers are of the {VAL_IMAGES} images of COCO 2017 val, these of {count(images, 'image')}"
+        )
 
 
 def _percent(value: float | None, sign: str = "") -> str:
@@ -118,7 +123,7 @@ def predict(
     from harness.training.pictures import predict_images
 
     for source, target, found in predict_images(checkpoint, images, output, min_score=min_score, cell=cell):
-        print(f"{source}: {found} -> {target}")
+        print(f"{source}: {count(found, 'object')} -> {target}")
 
 
 class Source(StrEnum):
@@ -211,12 +216,13 @@ def _store_at_hand(uri: str) -> str | None:
 
 def _check(loaded: Any, folder: Path, uri: str | None) -> None:
     from harness.reporting.check import check_report
+    from harness.reporting.page import command_of
 
     faults = check_report(loaded, folder, uri=uri)
     for fault in faults:
         print(fault, file=sys.stderr)
     if faults:
-        print(f"now run: harness report {loaded.path}", file=sys.stderr)
+        print(f"now run: harness report {command_of(loaded, folder)}", file=sys.stderr)
         raise typer.Exit(1)
     print(f"{folder}: as its records give it")
 
@@ -252,11 +258,11 @@ def import_log(
     found = read(log, settings.run_root, cell=cell, checkpoint=checkpoint)
     for doubt in found.doubts:
         print(f"warning: {doubt}", file=sys.stderr)
-    kept = f"{len(found.log.of('train'))} train and {len(found.log.of('val'))} val records"
+    kept = f"{len(found.log.of('train'))} train and {count(len(found.log.of('val')), 'val record')}"
     text = f"{kept}, {found.log.repeated} repeated" if found.new else "imported already"
     print(f"{found.paths.folder}: {text}{'; its checkpoint is now recorded' if found.recorded else ''}")
     try:
         shipped = ship(found.paths, settings.tracking_uri)
     except UserError as error:
         raise UserError(f"{error}; the log is kept in {found.paths.folder}; repeat this command to ship it") from None
-    print(f"MLflow: {f'{shipped.points} points' if shipped else 'nothing new'}")
+    print(f"MLflow: {count(shipped.points, 'point') if shipped else 'nothing new'}")

@@ -8,6 +8,7 @@ import typer
 from harness.cli.experiment import ExperimentFile, PublishedCheckpoints, experiment_name, load
 from harness.cli.output import Json, print_json, print_table
 from harness.errors import UserError
+from harness.wording import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -189,7 +190,9 @@ def sync(
         raise typer.Exit(1)
     for paths in runs():
         shipped = ship(paths, settings.tracking_uri)
-        news = f"{shipped.points} points, {shipped.artifacts} artifacts" if shipped else "nothing new"
+        news = "nothing new"
+        if shipped:
+            news = f"{count(shipped.points, 'point')}, {count(shipped.artifacts, 'artifact')}"
         print(f"{paths.folder.name}: {news}")
     if broken := list(filter(None, map(unreadable, experiment_runs(settings.run_root, name)))):
         raise UserError("\n".join(broken))  # the others are shipped

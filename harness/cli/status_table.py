@@ -83,7 +83,7 @@ def closing(rows: Sequence["RunStatus"], experiment: str) -> list[str]:
     if used or any(expected):
         least = "at least " if None in expected else ""
         lines[-1] += f"; {hours(used)} of {least}{hours(sum(filter(None, expected)))} GPU-hours"
-    for row in [row for row in rows if row.state in ("FAILED", "KILLED")][:5]:
+    for row in [row for row in rows if row.state in ("FAILED", "KILLED") and row.output][:5]:
         lines.append(f"{row.name} seed {row.seed}: output in {row.output}")
     return [*lines, *_next(counts, experiment)]
 

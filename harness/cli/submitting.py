@@ -3,7 +3,8 @@
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.output import count, print_json, print_note, print_table
+from harness.cli.output import print_json, print_note, print_table
+from harness.wording import count
 
 if TYPE_CHECKING:
     from harness.launching.chain import Chain
@@ -64,7 +65,8 @@ def find_doubts(
 
     Raises UserError where it takes more than the budget, or certainly finds no room on the disk.
     """
-    from harness.planning.plan import crowded, plan_of, require_budget, require_room, unmeasured
+    from harness.planning.bounds import crowded, require_budget, require_room
+    from harness.planning.plan import plan_of, unmeasured
     from harness.runs import Origin
 
     plan = plan_of(loaded, settings, decisions)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from harness.cli.output import Json, count, print_json, print_note, print_table
+from harness.cli.output import Json, print_json, print_note, print_table
+from harness.wording import count
 
 if TYPE_CHECKING:
     from harness.launching.status import RunStatus
@@ -43,10 +44,11 @@ def tune(
 ) -> None:
     """Search recipe fields: run the trials of a study file, until its budget is used. Goes on where it was left."""
     from harness.cli.tune_results import conclude, write_best, write_report
+    from harness.errors import UserError
     from harness.settings import load_settings
     from harness.shipped import find_experiment
     from harness.tuning.controller import control
-    from harness.tuning.study_file import load_study
+    from harness.tuning.study_file import is_matrix, load_study
 
     if json and not (status or dry_run):
         raise typer.BadParameter("--json goes with --status or --dry-run")
@@ -54,7 +56,10 @@ def tune(
         raise typer.BadParameter("--trial goes with --best")
     settings = load_settings()
     settings = replace(settings, cluster=cluster) if cluster else settings
-    loaded = load_study(find_experiment(study))
+    file = find_experiment(study)
+    if is_matrix(file):
+        raise UserError(f"{study} declares a matrix, no study: harness submit {study}")
+    loaded = load_study(file)
     typed = shlex.quote(str(study))
     if dry_run:
         _show_plan(loaded, settings, typed, json=json)
@@ -192,7 +197,7 @@ def _line(study: "Study", trial: "Trial", row: "RunStatus | None") -> tuple[obje
         *(f"{value:.4g}" if isinstance(value, float) else value for value in params),
         *("" if v is None else objective.shown(v) for objective, v in zip(study.objectives, values, strict=True)),
         f"{row.state}" if works and row else trial.state,
-        f"{row.epoch}/{row.epochs}" if row and row.epoch else "",
+        f"{row.epoch}/{row.epochs}" if row and (row.epoch or trial.state == TrialState.PRUNED) else "",
         hours(row.gpu_hours) if row and row.gpu_hours else "",
         (row.reason if works and row else trial.reason)[:100],
     )
@@ -207,10 +212,8 @@ def _closing(study: "Study", found: "list[Trial]", settings: "Settings", typed: 
     from harness.tuning.turn import is_done, is_taken
 
     counts = Counter(str(trial.state).lower() for trial in found)
-    lines = [
-        "",
-        f"{len(found)} of {study.budget.trials} trials: {', '.join(f'{n} {s}' for s, n in counts.items()) or '-'}",
-    ]
+    states = ", ".join(f"{number} {state}" for state, number in counts.items()) or "-"
+    lines = ["", f"{len(found)} of {count(study.budget.trials, 'trial')}: {states}"]
     for trial in front(study, found):
         told = ", ".join(f"{o.metric} {o.shown(v)}" for o, v in zip(study.objectives, trial.values or (), strict=True))
         params = ", ".join(f"{name}={value}" for name, value in trial.params.items())

@@ -22,7 +22,8 @@ from harness.cli.experiment import (
     load,
     pilots,
 )
-from harness.cli.output import Json, count, print_json, print_note, print_table
+from harness.cli.output import Json, print_json, print_note, print_table
+from harness.wording import count
 
 if TYPE_CHECKING:
     from harness.launching.choose import FoundRun
@@ -267,7 +268,7 @@ def clean(
         print("nothing to remove")
         return
     print_table(("", "what", "size"), [(entry.path, entry.what, size(entry.size)) for entry in found])
-    total = f"{count(len(found), 'entry') if len(found) == 1 else f'{len(found)} entries'}, {size(_total(found))}"
+    total = f"{count(len(found), 'entry')}, {size(_total(found))}"
     typed = f" {as_typed(experiment, published_checkpoints)}" if experiment else ""
     print(f"\nremoved: {total}" if yes else f"\n{total}; nothing is removed yet: harness clean{typed} --yes")
 

@@ -14,9 +14,9 @@ from harness.launching import local_queue, slurm, supervisor
 from harness.launching.chain import FAILED as ENDED
 from harness.launching.chain import chain_folder, read_steps, write_step
 from harness.launching.local_queue import Home
-from harness.launching.slurm_jobs import Standing, ask, standings
+from harness.launching.slurm_jobs import Standing, ask, out_of_sight, standings
 from harness.leases import holding
-from harness.processes import is_here, is_working, whereabouts
+from harness.processes import ended_with_its_boot, is_here, is_working
 from harness.runs import CANCELLED, STARTING, RunPaths, State, read_state, write_state
 
 
@@ -98,7 +98,7 @@ def _stop(paths: RunPaths) -> str:
     if state.state != State.RUNNING or paths.job.exists():
         return ""
     if not is_here(state):
-        return f"works on {whereabouts(state)}: run harness cancel there"
+        return f"{out_of_sight(state)}{'' if ended_with_its_boot(state) else ': run harness cancel there'}"
     with suppress(ProcessLookupError):  # it has just left
         os.kill(state.pid, signal.SIGTERM)
     if state.progress == STARTING:

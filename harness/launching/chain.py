@@ -48,6 +48,7 @@ class Step:
     words: tuple[str, ...]  # the experiment, as the report's command takes it: a copy of the matrix file
     runs: tuple[str, ...]  # their folders
     code: str  # the folder of the code that it runs
+    typed: str = ""  # the matrix file that was copied, as it was typed
     host: str = ""  # of the process that does it on this machine, and what else processes.signature tells of it
     space: str = ""
     pid: int = 0
@@ -111,7 +112,16 @@ def plan_chain(
     steps, scripts = [], []
     for word, shape, own in parts:
         paths = tuple(str(run.paths.folder.resolve()) for run in own)
-        step = Step(step=word, name=name, job=None, output=str(logs / OUTPUT), words=words, runs=paths, code=str(code))
+        step = Step(
+            step=word,
+            name=name,
+            job=None,
+            output=str(logs / OUTPUT),
+            words=words,
+            typed=str(experiment.path),
+            runs=paths,
+            code=str(code),
+        )
         steps.append(step)
         if cluster is not None and shape is not None:
             scripts.append(batch_script(_batch(step, folder, cluster, shape)))
@@ -204,7 +214,8 @@ def lines(run_root: Path, experiment: str) -> Iterator[str]:
         queue = {job.id: job for job in slurm.parse_queue(ask(slurm.queue_command()))}
     for step in steps:
         text = f": {step.text}" if step.text else ""
-        yield f"{step.step}: {step.state if step.ended else _going_on(step, queue)}{text}; output in {step.output}"
+        output = f"; output in {step.output}" if Path(step.output).exists() else ""
+        yield f"{step.step}: {step.state if step.ended else _going_on(step, queue)}{text}{output}"
 
 
 def _going_on(step: Step, queue: dict[str, slurm.QueuedJob]) -> str:

@@ -1,6 +1,7 @@
 """What a step of a chain runs: `python -m harness.launching.chain_entry CHAIN_FOLDER STEP|all NAME`."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from harness.launching.slurm import Phase, own_job, parse_queue, phase, queue_co
 from harness.launching.slurm_jobs import ask
 from harness.processes import signature
 from harness.runs import CANCELLED, RunPaths, read_spec, read_state
+from harness.wording import count
 
 PATIENCE = 2
 """Jobs in a row that may be warned before they have measured anything: the third would not, either."""
@@ -94,7 +96,7 @@ def _go_on_later(folder: Path, step: Step) -> None:
         text = f"{PATIENCE} jobs in a row ended before they had measured a run: give more minutes in the cluster file"
         _tell(folder, replace(step, state=FAILED, text=text))
         return
-    text = f"{_measured(step)} of {len(step.runs)} runs so far" if step.step != REPORT else ""
+    text = f"{_measured(step)} of {count(len(step.runs), 'run')} so far" if step.step != REPORT else ""
     _tell(folder, replace(step, state=WAITING, text=text))
     try:
         requeue(job, (), lambda: submit_step(folder, step, (), dict(os.environ)))
@@ -149,7 +151,7 @@ def _benchmark(step: Step) -> tuple[str, bool]:
             faults.append(f"left out {_named(paths)}: {read_state(paths).state}")
         elif not _is_measured(paths) and (said := _harness("benchmark", str(paths.folder))):
             faults.append(f"{_named(paths)} failed: {said}")
-    done = f"{_measured(step)} of {len(step.runs)} runs"
+    done = f"{_measured(step)} of {count(len(step.runs), 'run')}"
     return "; ".join([done, *faults]), not any(" failed: " in text for text in faults)
 
 
@@ -168,8 +170,12 @@ def _is_measured(paths: RunPaths) -> bool:
 
 
 def _report(step: Step) -> tuple[str, bool]:
-    said = _harness("report", *step.words)
-    return (said or f"harness report {' '.join(step.words)}"), not said
+    """Report; what came of it. The matrix file is the one that was typed, where it still says what its copy does."""
+    copy, typed = Path(step.words[0]), Path(step.typed)
+    same = typed.is_file() and typed.read_bytes() == copy.read_bytes()
+    words = (str(typed if same else copy), *step.words[1:])
+    said = _harness("report", *words)
+    return (said or f"harness report {shlex.join(words)}"), not said
 
 
 def _harness(*words: str) -> str:
@@ -177,7 +183,8 @@ def _harness(*words: str) -> str:
     command = [sys.executable, "-P", "-m", "harness", *words]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     sys.stderr.write(done.stderr)
-    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1] if done.returncode else ""
+    last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    return last.removeprefix("error: ") if done.returncode else ""
 
 
 def _say(text: str) -> None:

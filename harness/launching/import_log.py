@@ -31,6 +31,7 @@ from harness.runs import (
     experiment_folder,
     write_spec,
 )
+from harness.wording import count
 
 UNKNOWN = "unknown"
 
@@ -60,7 +61,9 @@ def import_log(file: Path, run_root: Path, *, cell: str, checkpoint: Path | None
     log = read_published_log(file, expected=COCO_ITERATIONS.get(recipe.repeats) if coco_at_16 else None)
     last = max(row["epoch"] for row in log.rows)
     if last > recipe.epochs:
-        raise UserError(f"{file}: has {last} epochs, {cell} has {recipe.epochs}: it is the log of another cell")
+        raise UserError(
+            f"{file}: has {count(last, 'epoch')}, {cell} has {recipe.epochs}: it is the log of another cell"
+        )
     spec = _spec(file, log, cell, recipe)
     missing = _missing(log, recipe)
     doubts = [*_doubts(file, log, cell, missing), *(_checkpoint_doubts(checkpoint, cell) if checkpoint else [])]

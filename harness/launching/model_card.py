@@ -8,7 +8,7 @@ from harness.files import sha256
 from harness.provenance import several_codes
 from harness.published import compare, published_rows
 from harness.runs import RunSpec
-from harness.wording import percent
+from harness.wording import count, percent
 
 METRICS = {
     "mAP": "AP",
@@ -76,7 +76,7 @@ def _facts(spec: RunSpec, result: Mapping[str, Any]) -> list[tuple[str, str]]:
     fps = f"{result['fps']:.1f} images a second at batch 1" if result["fps"] else ""
     return [
         ("Data", f"{spec.recipe.dataset}, annotations sha256 {digests}"),
-        ("Training", f"{result['iterations']} iterations of {spec.recipe.batch} images in {spec.precision}"),
+        ("Training", f"{count(result['iterations'], 'iteration')} of {spec.recipe.batch} images in {spec.precision}"),
         ("Hardware", f"{hardware['count']} x {hardware['device']}"),
         ("Inference", fps),
         ("Versions", ", ".join(f"{name} {version}" for name, version in sorted(result["versions"].items()))),

@@ -49,7 +49,8 @@ def find(paths: RunPaths, attempt: int | None) -> Path:
     file = output_file(paths, last if attempt is None else attempt)
     if file is None or not file.exists():
         state = read_state(paths)
-        raise UserError(f"{paths.folder}: no output yet: {state.state} {state.reason or state.progress}".rstrip())
+        yet = "" if state.state.ended else " yet"
+        raise UserError(f"{paths.folder}: no output{yet}: {state.state} {state.reason or state.progress}".rstrip())
     return file
 
 

@@ -16,7 +16,7 @@ from harness.launching import slurm
 from harness.launching.ends import read_end, write_end
 from harness.launching.slurm import AccountedJob, OwnJob, Phase, QueuedJob
 from harness.launching.slurm_ends import TELLING, JobEnd, ends_command, parse_ends, parse_shown, show_command
-from harness.processes import is_here, whereabouts
+from harness.processes import ended_with_its_boot, is_here, whereabouts
 from harness.runs import CANCELLED, STARTING, RunPaths, RunState, State, last_word, read_state, settle, write_state
 
 ANSWER_SECONDS = 60
@@ -173,6 +173,14 @@ def _alive(paths: RunPaths, state: RunState) -> RunState:
         return state
     reason = f"no sign of life from {whereabouts(state)} for {silence / 60:.0f} minutes"
     return replace(state, state=State.FAILED, reason=reason, kind=Failure.UNKNOWN, progress="")
+
+
+def out_of_sight(state: RunState) -> str:
+    """Of a run without a job whose process cannot be seen from here: where it works, or that it does no more."""
+    if not ended_with_its_boot(state):
+        return f"works on {whereabouts(state)}"
+    dead = f"it counts as dead {SILENT_SECONDS / 60:.0f} minutes after its last sign of life"
+    return f"its process ended when {state.host} was started anew; {dead}"
 
 
 def withdraw(runs: Iterable[RunPaths]) -> set[RunPaths]:

@@ -14,8 +14,9 @@ from harness.launching.output import output_of
 from harness.launching.prepare import PreparedRun
 from harness.launching.progress import Progress, Work, progress_of, read_attempts
 from harness.launching.restarts import fruitless
-from harness.launching.slurm_jobs import Accounting, Job, Standing, read_job, standings
+from harness.launching.slurm_jobs import Accounting, Job, Standing, out_of_sight, read_job, standings
 from harness.matrix import Experiment
+from harness.processes import whereabouts
 from harness.runs import STARTING, RunPaths, RunSpec, State, experiment_runs, read_spec
 from harness.settings import Settings
 from harness.wording import duration
@@ -55,7 +56,7 @@ class RunStatus:
     node: str = ""
     heard: float | None = None  # when it said something last, in seconds since 1970
     folder: str = ""
-    output: str = ""  # the file with the output of its last attempt, or its folder
+    output: str = ""  # the file with the output of its last attempt, or its folder; "" before its first
 
     @property
     def ended(self) -> bool:
@@ -152,7 +153,7 @@ def _row(run: _Known, standing: Standing, accounting: Accounting, *, supervised:
         reason=_joined(state.reason, _wait(standing), *troubles),
         text=_joined(state.reason or state.progress, standing.text, *troubles),
         fault=standing.fault,
-        epoch=progress.epoch(epochs) or (epochs if state.state == State.FINISHED else 0),
+        epoch=_epoch(progress, epochs, state.state),
         epochs=epochs,
         step=progress.step,
         steps=progress.steps,
@@ -168,13 +169,23 @@ def _row(run: _Known, standing: Standing, accounting: Accounting, *, supervised:
         node=_node(standing, last),
         heard=max(state.updated, progress.heard) or None,
         folder=str(paths.folder),
-        output=str(_output(run, state.attempt) or paths.folder),
+        output=_output(run, state.attempt),
     )
 
 
-def _output(run: _Known, attempt: int) -> Path | None:
+def _epoch(progress: Progress, epochs: int, state: State) -> int:
+    """The one that it is in; of one that has finished, perhaps before its last epoch, the last that it completed."""
+    if state != State.FINISHED:
+        return progress.epoch(epochs)
+    return progress.step * epochs // progress.steps if progress.steps else epochs
+
+
+def _output(run: _Known, attempt: int) -> str:
     own = next((work.job for work in run.attempts if work.number == attempt), None)
-    return output_of(run.paths, attempt, run.job, own or (run.job.id if run.job else None))
+    file = output_of(run.paths, attempt, run.job, own or (run.job.id if run.job else None))
+    if file and file.exists():
+        return str(file)
+    return str(run.paths.folder) if run.attempts else ""
 
 
 def _broken(folder: Path, error: UserError) -> RunStatus:
@@ -220,6 +231,8 @@ def _troubles(run: _Known, standing: Standing, progress: Progress, *, supervised
         yield from (f"slow: {text}" for text in (note.slow if note else ()))
         if note and (silence := time.time() - note.written) > SILENCE:
             yield f"no sign of life from {note.host} for {silence:.0f} s"
+    if state == State.RUNNING and run.job is None and whereabouts(standing.state) != standing.state.host:
+        yield out_of_sight(standing.state)
     if standing.fault:
         heard = max(standing.state.updated, progress.heard)
         yield f"SLURM does not answer; {duration(time.time() - heard)} ago it was so"

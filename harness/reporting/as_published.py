@@ -8,6 +8,7 @@ from harness.errors import UserError
 from harness.matrix import Experiment
 from harness.published import PublishedRow, published_rows
 from harness.recipe import Shortening
+from harness.reporting.command import report_command
 from harness.reporting.figures import Figures, figures
 from harness.reporting.figures import files as figure_files
 from harness.reporting.html_page import index_html
@@ -68,7 +69,7 @@ def write_published_tables(experiment: Experiment, output: Path) -> Path:
     records = published_records(rows)
     snapshot = Snapshot(
         experiment="published",
-        matrix=f"{experiment.path.name} --source published",
+        matrix=report_command(experiment.path, "published", output, "--source published"),
         run_root=None,
         picture=None,
         records=tuple(records),

@@ -7,6 +7,7 @@ from harness.reporting import svg
 from harness.reporting.axis_effects import METRICS, Effect
 from harness.reporting.learning import Curve
 from harness.reporting.pareto import Cost, Point, front, short
+from harness.wording import count
 
 WIDTH = 860.0
 NUMBERED = 24
@@ -182,7 +183,7 @@ def axis_effects(effects: Sequence[Effect]) -> str:
 
 
 def _count(effect: Effect) -> str:
-    return f"{len(effect.pairs)} pair{'s' if len(effect.pairs) > 1 else ''}{' *' if effect.pairs[0].marked else ''}"
+    return f"{count(len(effect.pairs), 'pair')}{' *' if effect.pairs[0].marked else ''}"
 
 
 def _effect_notes(effects: Sequence[Effect]) -> list[str]:

@@ -19,6 +19,7 @@ from harness.reporting.pictures import PICTURES
 from harness.reporting.records import FileRecord, read_snapshot
 from harness.reporting.sheets import SHEETS
 from harness.reporting.site import SITE
+from harness.wording import count
 
 
 class Kind(StrEnum):
@@ -129,9 +130,8 @@ class _Remote:
     def silence(self) -> Iterator[Finding]:
         """A line for each server that did not answer."""
         for host, why in self.silent.items():
-            count = self.left[host]
-            text = f"{count} file{'s' if count > 1 else ''} on {host}: {why}"
-            yield Finding(kind=Kind.NOT_CHECKED, text=text, files=count)
+            left = self.left[host]
+            yield Finding(kind=Kind.NOT_CHECKED, text=f"{count(left, 'file')} on {host}: {why}", files=left)
 
 
 def _unreported(manifest: Manifest, folder: Path, runs: Path) -> Iterator[Finding]:
@@ -198,4 +198,5 @@ def summary(manifest: Manifest, findings: Iterable[Finding]) -> str:
         kinds[finding.kind] += finding.files
     counted = [f"{kinds[kind]} {kind}" for kind in Kind if kind in kinds]
     files = sum(len(row.files) for row in manifest.rows)
-    return f"{files} files of {len(manifest.rows)} rows: {', '.join(counted) or 'all as the manifest says'}"
+    of_rows = f"{count(files, 'file')} of {count(len(manifest.rows), 'row')}"
+    return f"{of_rows}: {', '.join(counted) or 'all as the manifest says'}"

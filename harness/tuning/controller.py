@@ -7,6 +7,7 @@ at any moment and come back: what was asked is submitted, what is dead is resume
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from harness.errors import UserError
 from harness.failures import Failure
@@ -24,7 +25,7 @@ from harness.leases import Lease
 from harness.matrix import PlannedCell
 from harness.recipe import to_dict, with_overrides
 from harness.run_log import merge_log
-from harness.runs import RunPaths, RunState, State, read_state, write_state
+from harness.runs import RunPaths, RunState, State, last_attempt, read_state, write_state
 from harness.settings import Settings
 from harness.tracking.repair import repair
 from harness.trial_file import TrialFile, read_trial, write_trial
@@ -50,6 +51,8 @@ HOPELESS = (Failure.BUG, Failure.MISTAKE)
 def control(study: Study, settings: Settings, say: Callable[[str], object]) -> None:
     """Work on a study until its budget is used and its trials have ended; say gets a line for all that happens.
 
+    Trials that failed in a row under the controller before are tried again, first.
+
     Raises UserError where another controller works on it, its storage cannot be used, anything that its runs need is
     missing, a cluster does not answer for PATIENCE seconds, or FAILURES trials in a row have failed.
     """
@@ -59,8 +62,18 @@ def control(study: Study, settings: Settings, say: Callable[[str], object]) -> N
     with taking(study, settings) as lease:
         ledger = Ledger(study, storage_url(study, settings))
         ledger.restore({trial.number: asked_params(trial.params) for trial in trials(study, settings)})
+        for folder in ledger.ask_again():
+            _forgive(RunPaths(Path(folder)))
         _Controller(study, settings, ledger, lease, say).work()
         note_done(study, settings)
+
+
+def _forgive(paths: RunPaths) -> None:
+    """Let the run of a trial that was given up go on, as one that somebody has cancelled."""
+    if mark := read_trial(paths):
+        write_trial(paths, replace(mark, failed=""))
+        reason = "its trial is asked again"
+        write_state(paths, State.KILLED, attempt=last_attempt(paths), reason=reason, kind=Failure.CANCELLED)
 
 
 def _kinds(study: Study) -> Iterator[PlannedCell]:
@@ -86,7 +99,7 @@ class _Controller:
     known: dict[int, tuple[PlannedCell, PreparedRun]] = field(default_factory=dict)  # by trial
     said: dict[int, str] = field(default_factory=dict)  # of a trial, last
     replacements: list[float] = field(default_factory=list)  # of supervisors
-    failures: int = 0  # in a row
+    failures: list[int] = field(default_factory=list)  # trials in a row
     first: bool = True
 
     def work(self) -> None:
@@ -186,7 +199,7 @@ class _Controller:
             told = ", ".join(f"{objective.metric} {objective.shown(value)}" for objective, value in metrics)
             self._announce(one, f"COMPLETE {told}")
             self.ledger.tell_complete(one.number, trial.values)
-        self.failures = 0
+        self.failures.clear()
         self.say(self._progress())
 
     def _is_last(self, one: Asked, values: dict[int, float]) -> bool:
@@ -249,12 +262,12 @@ class _Controller:
     def _fail(self, one: Asked, why: str) -> None:
         self._announce(one, f"FAILED {why}")
         self.ledger.tell_failed(one.number, why)
-        self.failures += 1
-        if self.failures >= FAILURES:
+        self.failures.append(one.number)
+        if len(self.failures) >= FAILURES:
+            again = self.ledger.stumble(self.failures)
             raise _Stop(
-                f"{FAILURES} trials in a row failed, the last one ({one.number}) with: {why}; "
-                f"mend the cause, raise budget.trials by as many as are to make up for them, "
-                f"then run harness tune {self.study.path} again"
+                f"{FAILURES} trials in a row failed, the last one ({one.number}) with: {why}; mend the cause, then run "
+                f"harness tune {self.study.path} again, which tries {again} of them once more"
             )
 
     def _ask(self, working: int) -> list[Asked]:

@@ -6,7 +6,7 @@ One controller asks and tells, so the trials need no heartbeats: a trial lives a
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     import optuna
 
 DEFINITION = "harness.definition"
+STUMBLED, WANTED = "harness.stumbled", "harness.wanted"
+"""Attributes of a study: what its trials are, those that do not count, and which of them are to be asked again."""
 REASON, FOLDER = "reason", "folder"
-"""Attributes of a study and of its trials."""
+"""Attributes of its trials."""
 LOCK_SECONDS = 60
 """For which an SQLite file may be locked by whoever else reads it."""
 
@@ -54,12 +56,14 @@ class Ledger:
 
     @property
     def count(self) -> int:
-        """Of all trials that have been asked."""
+        """Of all trials that have been asked, but for those that stumbled."""
+        return len(self._asked_for()) - len(self._noted(STUMBLED))
+
+    def _asked_for(self) -> "list[optuna.trial.FrozenTrial]":
         from optuna.trial import TrialState
 
         with _answering(self.url):
-            found = self.study.get_trials(deepcopy=False)
-            return sum(trial.state != TrialState.WAITING for trial in found)
+            return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
 
     def running(self) -> list[Asked]:
         """The trials that have not been told. One whose asking was cut short by a crash is asked to its end."""
@@ -86,13 +90,37 @@ class Ledger:
 
     def restore(self, known: Mapping[int, dict[str, Param]]) -> None:
         """Ask once more, under their numbers, for trials that have runs and are not here: the storage was lost."""
-        for number in range(self.count, max(known, default=-1) + 1):
+        for number in range(len(self._asked_for()), max(known, default=-1) + 1):
             with _answering(self.url):
                 if number in known:
                     self.study.enqueue_trial(known[number])
                 self._asked(self.study.ask())
             if number not in known:
                 self.tell_failed(number, "it was the run of another trial, or none")
+
+    def stumble(self, numbers: Sequence[int]) -> int:
+        """Note of failed trials that the cause is none of theirs; how many have runs, and are to be asked again."""
+        wanted = [trial.number for trial in self._asked_for() if trial.number in numbers and FOLDER in trial.user_attrs]
+        self._note(WANTED, wanted)
+        self._note(STUMBLED, [*self._noted(STUMBLED), *wanted])
+        return len(wanted)
+
+    def ask_again(self) -> list[str]:
+        """Have the trials that stumbled asked again, before all others; the folders of their runs."""
+        found = [trial for trial in self._asked_for() if trial.number in self._noted(WANTED)]
+        for trial in found:
+            with _answering(self.url):
+                self.study.enqueue_trial(trial.params)
+        self._note(WANTED, [])
+        return [trial.user_attrs[FOLDER] for trial in found]
+
+    def _noted(self, name: str) -> list[int]:
+        with _answering(self.url):
+            return list(self.study.user_attrs.get(name, []))
+
+    def _note(self, name: str, numbers: list[int]) -> None:
+        with _answering(self.url):
+            self.study.set_user_attr(name, numbers)
 
     def first_like(self, asked: Asked) -> int:
         """The number of the first trial with the same parameters, perhaps its own: they are one run."""

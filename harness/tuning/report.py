@@ -11,11 +11,12 @@ from pathlib import Path, PurePath
 from harness.errors import UserError
 from harness.intervals import LEVEL, MEASURED
 from harness.launching.status import RunStatus, status_rows
+from harness.reporting.command import typed_path
 from harness.reporting.figures import PLOTS, Figures
 from harness.reporting.figures import files as figure_files
 from harness.reporting.markdown import escape, result_table, table
 from harness.reporting.measures import ABSENT, over_runs
-from harness.reporting.page import PAGE, read_page, shown_figures, splice, typed_path, write_files
+from harness.reporting.page import PAGE, read_page, shown_figures, splice, write_files
 from harness.reporting.sheets import LINKED, SHEETS, sheet
 from harness.reporting.tables import Link, ResultTable, TableCell, TableRow, target
 from harness.settings import SQLITE, Settings
@@ -25,6 +26,7 @@ from harness.tuning.remeasure import Remeasured, difference, is_base, remeasured
 from harness.tuning.study_file import Study, storage_url
 from harness.tuning.study_plots import by_field, curves, history, tradeoff, written
 from harness.tuning.trials import Trial, TrialState, on_the_way, trials, trials_experiment
+from harness.wording import count
 
 STATES = {
     TrialState.COMPLETE: "finished",
@@ -69,8 +71,8 @@ def _counted(study: Study, found: Sequence[Trial], rows: Iterable[RunStatus]) ->
     bound = f" of {study.budget.gpu_hours:g}" if study.budget.gpu_hours else ""
     hours = sum(row.gpu_hours for row in rows)
     return (
-        f"{len(found)} trials: {states}. {hours:.1f} GPU-hours{bound}, those of what was pruned, failed, repeated and "
-        "measured again included."
+        f"{count(len(found), 'trial')}: {states}. {hours:.1f} GPU-hours{bound}, those of what was pruned, failed, "
+        "repeated and measured again included."
     )
 
 

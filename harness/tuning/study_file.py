@@ -4,14 +4,13 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from harness import yamlfile
 from harness.document import Document, Loc, validate
 from harness.matrix import Experiment, PlannedCell, plan_cells
 from harness.matrix_file import NAME, MatrixFile
 from harness.recipe import to_dict, with_overrides
-from harness.settings import SQLITE, Settings
+from harness.settings import SQLITE, Settings, split_address
 from harness.tuning.objective import Objective, parse_objectives
 from harness.tuning.space import Dimension, Param, contains, edits, param_of, parse_space
 from harness.tuning.study_schema import PrunerBlock, SamplerBlock, StudyFile
@@ -29,7 +28,7 @@ OF_KINDS = {
 class Budget:
     """When a study has ended."""
 
-    trials: int  # those that were pruned or failed included
+    trials: int  # those that were pruned or failed included, but for such as failed in a row and are tried again
     gpu_hours: float | None  # of all attempts of all trials; None: not bounded
     parallel: int | None  # trials at the same time; None: as many as run at once on this machine
 
@@ -108,6 +107,12 @@ def storage_url(study: Study, settings: Settings) -> str:
 def is_study(path: Path) -> bool:
     """Whether a YAML file declares a study, and not a matrix."""
     return "search" in yamlfile.load(path).tree
+
+
+def is_matrix(path: Path) -> bool:
+    """Whether a YAML file declares a matrix, and nothing of a study."""
+    keys = yamlfile.load(path).tree.keys()
+    return bool(keys & {"axes", "paired", "include"}) and not keys & {"cell", "search", "objective", "budget"}
 
 
 def load_study(path: Path | str) -> Study:
@@ -190,7 +195,12 @@ def _storage(document: Document, url: str | None) -> str | None:
         return None
     if url.startswith(SQLITE):
         return f"{SQLITE}{(document.path.parent / Path(url.removeprefix(SQLITE)).expanduser()).absolute()}"
-    if urlsplit(url).password is not None:
+    try:
+        password = split_address(url).password
+    except ValueError:
+        document.mistake(("storage",), "storage is no address; expected sqlite:///FILE or postgresql://HOST/NAME")
+        return url
+    if password is not None:
         document.mistake(("storage",), "a password is seen by all who read this file: use PGPASSWORD or ~/.pgpass")
     elif "://" not in url:
         document.mistake(("storage",), f"storage is {shown(url)}, expected sqlite:///FILE or postgresql://HOST/NAME")

@@ -107,6 +107,20 @@ def test_images_in_a_tar(harness: Harness, place: Path) -> None:
     assert harness("data", "pack", "made/nothing")[0] == 2
 
 
+def test_packing_knows_a_data_set_by_its_layout(harness: Harness, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its image folders, and not all of it; a working folder has a name, too; what is none is a line."""
+    assert harness("data", "shapes", "made", "--train", "2", "--val", "1", "--size", "40")[0] == 0
+    code, out, _ = harness("data", "pack", "made")
+    assert code == 0 and [line.split(",")[0] for line in out.splitlines()] == [
+        "made/train.tar: 2 files",
+        "made/val.tar: 1 file",
+    ]
+    assert harness("data", "pack", "made/train.tar")[2].startswith("error: made/train.tar: is no folder; name one")
+    assert harness("data", "pack", "made/nothing")[2].startswith("error: made/nothing: no such folder; name one")
+    monkeypatch.chdir(place / "made/val")
+    assert harness("data", "pack", ".")[1].startswith(f"{place}/made/val.tar: 1 file, 0.00 GB, is there already")
+
+
 @pytest.mark.slow
 def test_train_evaluate_predict(harness: Harness, place: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One real run of one epoch, and what can be done with what it leaves."""

@@ -39,5 +39,7 @@ def test_mistakes_are_lines(harness: Harness) -> None:
     assert code == 2 and "can be held against published" in err and "no published row" in err
     assert harness("compare", "one")[0] == 2
     assert harness("compare", "one", "two", "--fail-on-drop")[0] == 2
+    code, _, err = harness("compare", "tiny.yaml", "two")
+    assert code == 2 and "tiny.yaml: name one cell of it, or hold all of them --against published|RUNS" in err
     code, _, err = harness("compare", "one", "two")
     assert code == 2 and err.startswith("error: 'one': no file, no run's folder")

@@ -61,7 +61,7 @@ def test_a_report_by_its_experiment_and_by_its_file(harness: Harness, load: Load
         experiment, [replace(record, full=False, files={"log": log})], Path("reports/small"), run_root=Path("runs")
     )
     for target in ("experiments/small.yaml", "reports/small/manifest.json"):
-        assert harness("manifest", "verify", target)[:2] == (0, "1 files of 1 rows: all as the manifest says\n")
+        assert harness("manifest", "verify", target)[:2] == (0, "1 file of 1 row: all as the manifest says\n")
     kept.unlink()
     code, out, _ = harness("manifest", "verify", "experiments/small.yaml")
     assert (code, out.splitlines()[0]) == (1, f"missing: mask_rcnn_r50_fpn_1x_coco seed 0: log: {kept}")
@@ -70,9 +70,25 @@ def test_a_report_by_its_experiment_and_by_its_file(harness: Harness, load: Load
     assert (code, out.splitlines()[0]) == (1, "unexpected: mask_rcnn_r50_fpn_1x_coco: the matrix file has no such cell")
 
 
+def test_what_a_check_says_to_run_names_the_folder(harness: Harness, load: Load) -> None:
+    experiment = load(ONE)
+    page = write_report(experiment, [finished(experiment.cells[0])], Path("other")).page
+    page.write_text(page.read_text(encoding="utf-8").replace("| 38.0 |", "| 39.0 |", 1), encoding="utf-8")
+    code, _, err = harness("report", "experiments/small.yaml", "--check", "--output", "other")
+    assert code == 1 and err.endswith("\nnow run: harness report experiments/small.yaml --output other\n")
+
+
 def test_mistakes(harness: Harness, load: Load) -> None:
     code, _, err = harness("manifest", "verify")
     assert code == 2 and "name a matrix file or a manifest.json" in err
     load(ONE)
     code, _, err = harness("manifest", "verify", "experiments/small.yaml")
-    assert (code, err) == (2, "error: reports/small/manifest.json: no such file\n")
+    expected = "reports/small/manifest.json: no such file; harness report experiments/small.yaml makes it"
+    assert (code, err) == (2, f"error: {expected}, or name another report's manifest.json\n")
+    for target, said in {
+        "experiments": "is a folder; name its manifest.json",
+        "harness.toml": "expected a matrix",
+    }.items():
+        code, _, err = harness("manifest", "verify", target)
+        assert code == 2 and err.startswith(f"error: {target}: {said}") and err.count("\n") == 1
+    assert harness("manifest", "verify", "a.json", "--source", "published")[0] == 2

@@ -64,8 +64,9 @@ def test_same_reasons_are_told_once() -> None:
 
 
 def test_what_is_said_of_all() -> None:
-    said = closing([WORKS, replace(WORKS, gpu_hours=3.0, gpu_hours_expected=4.0), WAITS, FAILED], "zoo.yaml")
-    assert said[1] == "2 running, 1 failed, 1 waiting; 15.3 of at least 100.0 GPU-hours"
+    stopped = replace(WAITS, state="KILLED", output="")  # before its first attempt
+    said = closing([WORKS, replace(WORKS, gpu_hours=3.0, gpu_hours_expected=4.0), stopped, FAILED], "zoo.yaml")
+    assert said[1] == "2 running, 1 failed, 1 stopped; 15.3 of at least 100.0 GPU-hours"
     assert said[2:] == [
         "mask_rcnn_r50_fpn_2x_coco seed 0: output in /logs/1.out",
         "now run: harness submit zoo.yaml --retry (tries again what failed, resumes what was stopped)",

@@ -102,7 +102,7 @@ def test_what_did_not_finish_is_left_out_and_what_is_measured_is_not_measured_ag
     assert step_in(monkeypatch, folder, "benchmark") == 0
     step = read_step(folder, "benchmark")
     assert step is not None
-    assert (step.state, step.text) == (DONE, f"0 of 1 runs; left out {run.spec.name} seed 0: FAILED")
+    assert (step.state, step.text) == (DONE, f"0 of 1 run; left out {run.spec.name} seed 0: FAILED")
     write_json(run.paths.result, {})
     step_in(monkeypatch, folder, "benchmark")
     assert said == [("benchmark", str(run.paths.folder))]
@@ -134,7 +134,7 @@ def test_a_warned_job_goes_on_in_its_next(run: PreparedRun, folder: Path, monkey
     write_json(run.paths.result, {})
     assert step_in(monkeypatch, folder, "benchmark") == 0
     step = read_step(folder, "benchmark")
-    assert step is not None and (step.state, step.text, step.fruitless) == ("waiting", "0 of 1 runs so far", 1)
+    assert step is not None and (step.state, step.text, step.fruitless) == ("waiting", "0 of 1 run so far", 1)
     assert asked == [["scontrol", "requeue", "9_0"]]
     step_in(monkeypatch, folder, "benchmark")
     step = read_step(folder, "benchmark")
@@ -216,7 +216,12 @@ def test_a_chain_keeps_the_matrix_file_as_it_is(
     write_step(found.folder, replace(found.steps[0], step="benchmark-2"))
     monkeypatch.setattr(chain, "freeze", lambda root: None)
     steps = start_chain(found, settings)
+    reported: list[str] = []
+    monkeypatch.setattr(chain_entry, "_harness", lambda *words: reported.append(words[1]) or "")
+    assert chain_entry._report(steps[1]) == (f"harness report {matrix}", True)
     matrix.write_text("changed")
+    chain_entry._report(steps[1])
+    assert reported == [str(matrix), steps[1].words[0]]
     assert load_experiment(Path(steps[1].words[0])).name == "tiny"
     assert [step.step for step in read_steps(found.folder)] == ["benchmark", "report"]
     assert commands[1][2] == "--dependency=afterany:12_0"
@@ -230,10 +235,11 @@ def test_lines(run: PreparedRun, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(
         chain, "ask", lambda command: ROW.format(id="9_0", state="PENDING", reason="Dependency", name="after")
     )
-    write_step(folder, replace(step, state=DONE, text="1 of 1 runs"))
+    (said := folder / "said.out").touch()
+    write_step(folder, replace(step, state=DONE, text="1 of 1 run", output=str(said)))
     assert list(lines(run_root, "tiny")) == [
-        "benchmark: done: 1 of 1 runs; output in out",
-        "report: waiting, job 9_0 (Dependency); output in out",
+        f"benchmark: done: 1 of 1 run; output in {said}",
+        "report: waiting, job 9_0 (Dependency)",  # it has not said anything yet
     ]
     write_step(folder, step)
     assert "job 8_0 is gone without a word" in next(lines(run_root, "tiny"))

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,8 +15,9 @@ from typing import Any
 import pytest
 from training.tiny import write_place
 
+from harness import processes
 from harness.errors import UserError
-from harness.files import write_json
+from harness.files import write_json, write_text
 from harness.launching import clean, local_queue, output
 from harness.launching.cancel import cancel
 from harness.launching.choose import chosen, found_runs, only
@@ -89,7 +91,7 @@ ACCOUNT = (
 
 
 def test_status_by_squeue_and_sacct(place: Place, commands: Commands) -> None:
-    with_jobs(place)
+    runs = with_jobs(place)
     commands.answer("squeue", f"{WORKS}\n{WAITS}")
     commands.answer("sacct", ACCOUNT)
     first, second = status_rows(*place)
@@ -100,6 +102,20 @@ def test_status_by_squeue_and_sacct(place: Place, commands: Commands) -> None:
     assert (second.state, second.job, second.node, second.reason) == ("QUEUED", "12_1", "", "waits: Priority")
     assert [call.split()[0] for call in commands.calls] == ["squeue", "sacct"]
     assert (first.ended, second.ended) == (False, False)
+    assert (Path(first.output).name, second.output) == (runs[0].paths.folder.name, "")  # no file yet; no attempt yet
+
+
+def test_a_run_that_finished_early_stands_where_it_ended(place: Place) -> None:
+    """A pruned trial: 2 epochs are 6 iterations, of which its checkpoint has done 4, one epoch and a bit."""
+    run = prepare(*place)[0]
+    write(run)
+    write_text(run.paths.segment(1), '{"mode": "attempt", "steps": 6, "step": 0, "time": 0.0}\n')
+    write_json(run.paths.checkpoints / "latest.json", [{"step": 4}])
+    write_state(run.paths, State.FINISHED, attempt=1)
+    row = status_rows(*place)[0]
+    assert (row.epoch, row.epochs, row.step, row.output) == (1, 2, 4, str(run.paths.folder))
+    write_json(run.paths.result, {"metrics": {}})
+    assert status_rows(*place)[0].epoch == 2
 
 
 def test_jobs_of_another_cluster_that_shares_the_disk_are_left_alone(place: Place, commands: Commands) -> None:
@@ -214,6 +230,19 @@ def test_what_runs_elsewhere_is_cancelled_there(place: Place) -> None:
     elsewhere = {"state": "RUNNING", "attempt": 1, "host": "another", "pid": os.getpid(), "started": start_time()}
     write_json(run.paths.state, elsewhere)
     assert cancel([run.paths], Home(place[1].run_root)) == ["works on another: run harness cancel there"]
+
+
+def test_what_a_reboot_ended_is_said_to_have_ended(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the minutes in which it might also work in silence on another machine of that name."""
+    run = prepare(*place)[0]
+    write(run)
+    write_state(run.paths, State.RUNNING, attempt=1)
+    monkeypatch.setattr(processes, "space", lambda: "another-boot pid:[1]")
+    monkeypatch.setattr(processes.psutil, "boot_time", lambda: time.time() + 60)
+    said = f"its process ended when {socket.gethostname()} was started anew; it counts as dead"
+    row = status_rows(*place)[0]
+    assert row.state == "RUNNING" and row.reason.startswith(said) and row.text == row.reason
+    assert cancel([run.paths], Home(place[1].run_root)) == [row.reason]
 
 
 def test_choosing(place: Place) -> None:

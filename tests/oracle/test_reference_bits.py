@@ -1,9 +1,9 @@
 """Inference equals the reference to the last bit, each stage fed with the reference's own numbers.
 
-With torchvision's RoIAlign, that is: what a CPU takes instead sums in another order. Two things are none of the model's:
-MKL's matrix product and its exp and log round differently from one CPU type to the next. MKL_CBWR makes this CPU compute
-them as the reference's did. Left at some 7e-6 are the convolution of P6 (so small that torch gives it to MKL's matrix
-product, of another version then) and the mask logits.
+With torchvision's RoIAlign, that is: what a CPU takes instead sums in another order. Two things are none of the
+model's: MKL's matrix product and its exp and log round differently from one CPU type to the next. MKL_CBWR makes this
+CPU compute them as the reference's did. Left at some 7e-6 are the convolution of P6 (so small that torch gives it to
+MKL's matrix product, of another version then) and the mask logits.
 """
 
 import multiprocessing

@@ -47,7 +47,7 @@ def found(folder: Path) -> list[tuple[Kind, str]]:
 
 def test_all_is_well(folder: Path) -> None:
     assert found(folder) == []
-    assert summary(read_manifest(folder / "manifest.json"), []) == "4 files of 1 rows: all as the manifest says"
+    assert summary(read_manifest(folder / "manifest.json"), []) == "4 files of 1 row: all as the manifest says"
 
 
 def test_missing_and_changed_files(folder: Path) -> None:

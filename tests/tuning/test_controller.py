@@ -158,7 +158,27 @@ def test_a_study_whose_trials_all_fail_ends(tmp_path: Path, shapes: Path, monkey
     with pytest.raises(UserError, match=r"^5 trials in a row failed, the last one \(4\) with: mistake: no such image"):
         control(*place, lambda _: None)
     assert states(*place) == ["FAIL"] * 5
+    assert [trial.state for trial in trials(*place)] == [TrialState.FAILED] * 5
     assert acquire(study_folder(place[1].run_root, "tuned") / "lease") is not None
+
+
+def test_trials_that_failed_in_a_row_are_tried_again_once_the_cause_is_mended(
+    tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a budget of 6 five fail; the next controller begins with those five, as the same runs, and has a sixth."""
+    place = write_study(tmp_path, shapes, budget="{trials: 6, parallel: 1}")
+    runs = stand_in(monkeypatch, place[1], lambda paths: fail(paths, "no such image", Failure.MISTAKE))
+    with pytest.raises(UserError, match=r"again, which tries 5 of them once more$"):
+        control(*place, lambda _: None)
+    asked = [trial.params for trial in told(*place)]
+    runs.act = finish
+    control(*place, lambda _: None)
+    assert states(*place) == ["FAIL"] * 5 + ["COMPLETE"] * 6
+    assert [trial.params for trial in told(*place)][5:10] == asked
+    assert [trial.state for trial in trials(*place)] == [TrialState.COMPLETE] * 6
+    assert sorted(runs.begun.count(name) for name in set(runs.begun)) == [1, 2, 2, 2, 2, 2]
+    control(*place, lambda _: None)  # nothing is left to do
+    assert len(told(*place)) == 11
 
 
 def test_a_crash_between_asking_and_submitting(place: tuple[Study, Settings], monkeypatch: pytest.MonkeyPatch) -> None:

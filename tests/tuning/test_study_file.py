@@ -12,7 +12,7 @@ from harness.matrix import load_experiment
 from harness.recipe import Recipe, diff
 from harness.tuning.objective import Objective
 from harness.tuning.space import Choice, Range
-from harness.tuning.study_file import Budget, is_study, load_study
+from harness.tuning.study_file import Budget, is_matrix, is_study, load_study
 
 GOOD = """\
 cell: {backbone: R-50, style: caffe}
@@ -145,6 +145,7 @@ def test_every_mistake_is_told_with_its_place(tmp_path: Path) -> None:
         ("  optimizer: [SGD", "  batch: {low: 2, high: 16}\n  optimizer: [SGD", "10:10: batch: batch 3 is no multiple"),
         ("  lr: {", "  depth: {low: 50, high: 101}\n  lr: {", "6:10: depth: depth is 51, expected one of 18, 50, 101"),
         ("sqlite:///studies.db", "studies.db", "14:10: storage is 'studies.db', expected sqlite:///FILE or postgres"),
+        ("sqlite:///studies.db", "postgresql://[bad", "14:10: storage is no address; expected sqlite:///FILE or post"),
     ],
 )
 def test_further_mistakes(tmp_path: Path, old: str, new: str, told: str) -> None:
@@ -172,6 +173,7 @@ def test_which_file_is_a_study(tmp_path: Path) -> None:
         load_experiment(write(tmp_path, GOOD))
     (tmp_path / "a.yaml").write_text("axes: {}\n")
     assert not is_study(tmp_path / "a.yaml")
+    assert is_matrix(tmp_path / "a.yaml") and not is_matrix(write(tmp_path, GOOD))
 
 
 def test_the_default_recipe_is_the_base(tmp_path: Path) -> None:
