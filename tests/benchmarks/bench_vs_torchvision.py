@@ -37,7 +37,7 @@ from harness.structures import Batch
 from harness.training.build import build_model, build_optimizer
 
 THREADS = 2
-ROUNDS = 7
+ROUNDS = 5
 OBJECTS, POSITIVES, REGIONS = 8, 32, 512
 TRAIN_SIZE, TEST_SIZE = (512, 512), (800, 1333)
 CANDIDATES, DETECTIONS = 1000, 100
@@ -331,10 +331,10 @@ def _peak(task: str, index: int) -> float:
 
 
 def peak(task: str, index: int) -> None:
-    """Print the greatest resident memory of this process after three runs."""
+    """Print the greatest resident memory of this process after two runs."""
     contender = TASKS[task][index]
     run, _ = contender.make()
-    for _ in range(3):
+    for _ in range(2):
         run()
     status = Path("/proc/self/status").read_text()  # getrusage would tell of the process that this one was forked from
     print(int(status.split("VmHWM:")[1].split()[0]) / 2**10)

@@ -5,7 +5,6 @@ size and number of images. `make test` takes a cell of each kind; `make test-eve
 """
 
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -200,7 +199,6 @@ def test_the_report_has_a_marked_row_for_each(place: Path, capsys: pytest.Captur
     records = [record for record in from_tracking(f"sqlite:///{place}/mlflow.db", "every-cell") if record.finished]
     assert sorted(record.cell for record in records) == sorted(CELLS)
     with capsys.disabled():
-        print("\npeak memory of a cell's training (resident, GB), and the most of any child process so far")
+        print("\npeak memory of a cell's training (resident, GB)")
         for record in records:
             print(f"  {record.memory_gb:4.1f}  {record.cell}")
-        print(f"  {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20:4.1f}")
