@@ -115,14 +115,18 @@ def holding(folder: Path, *, patience: float) -> Iterator[Lease]:
 def renewing(lease: Lease) -> Iterator[None]:
     """Renew the lease, by a thread, beside a block that may be long at one thing.
 
-    One that is lost is no longer renewed; `lease.renew()` tells.
+    One that is lost is no longer renewed; `lease.renew()` tells. Where it cannot be written, that is tried again.
     """
     done = threading.Event()
 
     def renew() -> None:
-        with suppress(LeaseLost, OSError):
-            while not done.wait(SECONDS / 4):
+        while not done.wait(SECONDS / 4):
+            try:
                 lease.renew()
+            except LeaseLost:
+                return
+            except (UserError, OSError):
+                continue
 
     thread = threading.Thread(target=renew, name="lease", daemon=True)
     thread.start()

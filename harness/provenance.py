@@ -46,6 +46,11 @@ def running_code() -> Code:
     return code_in(ROOT)
 
 
+def python_path(root: Path = ROOT) -> str:
+    """PYTHONPATH for a Python (with -P, which leaves out its working folder) that runs the code below a folder."""
+    return os.pathsep.join(filter(None, (str(root.resolve()), os.environ.get("PYTHONPATH", ""))))
+
+
 def code_in(root: Path) -> Code:
     """The code below a folder."""
     known = read_json(root / FACTS) if (root / FACTS).exists() else _facts(root)

@@ -184,7 +184,9 @@ def _one_run(words: list[str], seed: int | None, settings: "Settings") -> "Found
     if len(words) == 1 and (Path(words[0]) / "run.json").is_file():
         return found_run(Path(words[0]).absolute())
     experiment = experiment_name(Path(words[0])) if len(words) == 2 else None
-    return only(chosen(found_runs(settings.run_root, experiment), words[-1:], seed))
+    found = chosen(found_runs(settings.run_root, experiment), words[-1:], seed)
+    # What harness benchmark measured is a run of the same name, without a word of its own.
+    return only([run for run in found if (run.paths.folder / "attempts").exists()] or found)
 
 
 def wait(experiment: ExperimentFile, published_checkpoints: PublishedCheckpoints = False, pilot: Pilot = False) -> None:

@@ -9,7 +9,7 @@ from harness.errors import UserError
 from harness.files import read_json, sha256
 from harness.recipe import Recipe
 from harness.reporting.link_rules import DIGEST_IN_NAME
-from harness.runs import RunPaths, RunSpec, State, experiment_runs, read_spec, read_state
+from harness.runs import RunPaths, RunSpec, State, experiment_runs, read_spec, read_state, unreadable
 from harness.wording import did_you_mean
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _of_cell(text: str, run_root: Path) -> Trainings:
         )
     finished = {spec.seed: paths for paths, spec in sorted(mine, key=lambda entry: entry[1].seed)}
     first = mine[0][1]
-    begun = map(read_spec, experiment_runs(run_root, first.experiment))
+    begun = [read_spec(paths) for paths in experiment_runs(run_root, first.experiment) if not unreadable(paths)]
     seeds = {spec.seed for spec in begun if _kind(spec) == _kind(first)}
     name = f"{first.experiment}/{first.name}"
     return Trainings(name=name, runs=tuple(finished.values()), missing=len(seeds - finished.keys()))

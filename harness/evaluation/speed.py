@@ -1,6 +1,7 @@
 """Frames a second as the published tables define them, and the memory a run took."""
 
 import re
+import resource
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -76,8 +77,9 @@ def peak_memory_mb(device: torch.device | str) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    (peak,) = re.findall(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)  # ru_maxrss would be of the parent, if larger
-    return int(peak) / 2**10
+    peak = re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
+    # Not every sandbox tells it. ru_maxrss is that of the process this one was forked from, if larger.
+    return (int(peak[1]) if peak else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 2**10
 
 
 def _synchronise(device: torch.device) -> None:

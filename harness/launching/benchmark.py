@@ -67,7 +67,9 @@ def find_target(target: str, settings: Settings) -> Target:
     path = Path(target)
     if RunPaths(path).spec.exists():
         paths = RunPaths(path)
-        return _of_run(paths, _newest(paths), settings)
+        if (checkpoint := _newest(paths)) is None:
+            raise UserError(f"{paths.folder}: has no checkpoint to measure; train it first")
+        return _of_run(paths, checkpoint, settings)
     if path.suffix != ".pth":
         return Target(spec=_cell(target, settings), checkpoint=None, paths=None)
     if not path.is_file():
@@ -221,10 +223,11 @@ def _source(path: Path, settings: Settings) -> SourceSpec:
 
 
 def _trained(paths: RunPaths, settings: Settings) -> SourceSpec | None:
-    """The weights of a finished run, if there is one."""
+    """The weights of a finished run, if there is one that has kept them."""
     if not paths.spec.exists() or last_word(paths).state != State.FINISHED:
         return None
-    return _source(_newest(paths), settings)
+    checkpoint = _newest(paths)
+    return None if checkpoint is None else _source(checkpoint, settings)
 
 
 def _published(spec: RunSpec, settings: Settings) -> SourceSpec | None:
@@ -238,13 +241,11 @@ def _published(spec: RunSpec, settings: Settings) -> SourceSpec | None:
     return find_checkpoint(spec.cell, settings.cache_root, spec.experiment)
 
 
-def _newest(paths: RunPaths) -> Path:
+def _newest(paths: RunPaths) -> Path | None:
     from harness.training.checkpoint import newest
 
     source = read_spec(paths).source
     found = Path(source.path) if source else None
     if source is None and (saved := newest(paths.checkpoints)) is not None:
         found = saved.path
-    if found is None or not found.is_file():
-        raise UserError(f"{paths.folder}: has no checkpoint to measure; train it first")
-    return found
+    return found if found is not None and found.is_file() else None

@@ -3,7 +3,6 @@
 So edits change no run at work, and a run that goes on, whoever starts it again, runs the code that it began with.
 """
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -110,8 +109,3 @@ def read_submission(paths: RunPaths) -> Submission | None:
 def write_submission(paths: RunPaths, submission: Submission) -> None:
     """Say what the run's next attempts work with."""
     write_json(paths.submission, asdict(submission))
-
-
-def python_path(code: Path) -> str:
-    """PYTHONPATH for a Python (with -P, which leaves out its working folder) that runs a copy of the code."""
-    return os.pathsep.join(filter(None, (str(code.resolve()), os.environ.get("PYTHONPATH", ""))))

@@ -19,6 +19,7 @@ from harness.launching.requeue import is_over_time, start_next
 from harness.launching.slurm import OwnJob
 from harness.launching.staging import bring_data
 from harness.processes import is_here, node_name
+from harness.provenance import python_path
 from harness.runs import CANCELLED, Origin, RunPaths, RunSpec, State, next_attempt, read_spec, read_state
 from harness.tracking.system import sampling
 
@@ -265,6 +266,7 @@ def _start_shipper(paths: RunPaths, tracking_uri: str) -> "subprocess.Popen[byte
     command = [sys.executable, "-P", "-m", "harness.tracking.shipper", str(paths.folder), "--uri", tracking_uri]
     command += ["--parent", str(os.getpid())]
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    environment["PYTHONPATH"] = python_path()
     with (paths.folder / "shipper.log").open("ab") as log:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True

@@ -16,10 +16,11 @@ from harness.errors import UserError
 from harness.failures import Failure
 from harness.files import read_json, write_json
 from harness.launching import restarts
-from harness.launching.frozen_code import code_folder, python_path, read_submission, require_sound
+from harness.launching.frozen_code import code_folder, read_submission, require_sound
 from harness.launching.local_queue import Home, Job, gpu_file, queued_job, waiting
 from harness.leases import SECONDS, Lease, LeaseLost, acquire, is_held, is_held_elsewhere
 from harness.processes import is_here
+from harness.provenance import python_path
 from harness.runs import (
     STARTING,
     RunPaths,

@@ -86,6 +86,7 @@ def score_unscored(paths: RunPaths, attempt: int, annotations: Path, image_ids: 
 
     Raises UserError as `score` does, and where a later attempt has the run.
     """
+    require_own(paths, attempt)  # a later one may have scored it, and removed the file
     found, head = read_unscored(paths)
     meta = {name: head[name] for name in ("checkpoint_sha256", "epoch", "step")}
     result = score(

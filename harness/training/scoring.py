@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -19,6 +20,7 @@ from harness.errors import UserError
 from harness.evaluation.table import DetectionTable
 from harness.failures import Failure
 from harness.files import replacing
+from harness.provenance import python_path
 from harness.runs import RunPaths, require_own
 from harness.training.background import Background
 from harness.training.scorer import USER_ERROR, read_unscored
@@ -123,16 +125,20 @@ class Scoring:
     def _start(self, head: Row) -> None:
         command = [sys.executable, "-P", "-m", "harness.training.scorer", str(self.paths.folder)]
         command += ["--parent", str(os.getpid())]
-        asked = {
-            "attempt": self.attempt,
-            "annotations": str(self.split.annotations),
-            "image_ids": self.split.image_ids,
-        }
-        pipe = subprocess.PIPE
-        with _blocked(SIGNALS):  # in the process, too, for as long as it lives
-            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+        # No pipe: workers that are forked meanwhile would have its other end open, so that it did not end.
+        with tempfile.TemporaryFile() as given, _blocked(SIGNALS):  # in the process, too, for as long as it lives
+            given.write(_request(self.split, self.attempt))
+            given.seek(0)
+            process = subprocess.Popen(
+                command,
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=os.environ | {"PYTHONPATH": python_path()},
+                start_new_session=True,
+            )
         self.head, self._process = head, process
-        self._outcome.start(lambda: _answer(process, json.dumps(asked).encode()))
+        self._outcome.start(lambda: _answer(process))
 
 
 @contextmanager
@@ -145,9 +151,14 @@ def _blocked(signals: tuple[signal.Signals, ...]) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _answer(process: "subprocess.Popen[bytes]", asked: bytes) -> Row:
-    """What the process says to this; its failure as an exception."""
-    out, err = process.communicate(asked)
+def _request(split: Validation, attempt: int) -> bytes:
+    asked = {"attempt": attempt, "annotations": str(split.annotations), "image_ids": split.image_ids}
+    return json.dumps(asked).encode()
+
+
+def _answer(process: "subprocess.Popen[bytes]") -> Row:
+    """What the process says in the end; its failure as an exception."""
+    out, err = process.communicate()
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
         told = (

@@ -265,9 +265,10 @@ class _Controller:
         self.failures.append(one.number)
         if len(self.failures) >= FAILURES:
             again = self.ledger.stumble(self.failures)
+            more = f", which tries {again} of them once more" if again else ""
             raise _Stop(
                 f"{FAILURES} trials in a row failed, the last one ({one.number}) with: {why}; mend the cause, then run "
-                f"harness tune {self.study.path} again, which tries {again} of them once more"
+                f"harness tune {self.study.path} again{more}"
             )
 
     def _ask(self, working: int) -> list[Asked]:

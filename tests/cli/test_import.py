@@ -27,7 +27,7 @@ def test_a_store_that_is_down(harness: Harness, place: Path, monkeypatch: pytest
     monkeypatch.setenv("HARNESS_TRACKING_URI", "http://127.0.0.1:9")
     code, out, err = harness("import", str(log), "--cell", CELL)
     (folder,) = (place / "runs" / "imported").iterdir()
-    assert code == 2 and out.endswith("11 train and 1 val records, 0 repeated\n")
+    assert code == 2 and out.endswith("11 train and 1 val record, 0 repeated\n")
     assert err.splitlines()[0] == f"warning: {log}: ends in epoch 1 of 12; the run counts as unfinished"
     assert err.splitlines()[1].startswith("error: tracking store http://127.0.0.1:9: ")
     assert err.endswith(f"; the log is kept in {folder}; repeat this command to ship it\n")

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from harness.run_log import read_log
 from harness.runs import RunPaths, RunSpec
 from harness.training import scoring, validation
 from harness.training.loop import train
+from harness.training.scoring import Scoring
 from harness.training.session import Training
 from training.tiny import changed, journal, run_to_end, session, stop_after
 
@@ -38,11 +40,11 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """No scoring comes to an end before this is set; and each gets the signals that SLURM sends to all of a job."""
     go_on = threading.Event()
 
-    def slow(process: "subprocess.Popen[bytes]", asked: bytes) -> Any:
+    def slow(process: "subprocess.Popen[bytes]") -> Any:
         for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
             process.send_signal(number)
         assert go_on.wait(120)
-        return scoring_answer(process, asked)
+        return scoring_answer(process)
 
     monkeypatch.setattr(scoring, "_answer", slow)
     yield go_on
@@ -81,6 +83,24 @@ def test_the_training_goes_on_meanwhile(
     assert read_json(paths.evaluation) == read_json(trained.paths.evaluation)
     assert paths.detections.read_bytes() == trained.paths.detections.read_bytes()
     assert not paths.unscored.exists()
+
+
+def test_a_worker_that_is_forked_meanwhile_keeps_nothing_from_the_scoring(
+    trained: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It inherits open files. The question is longer than what a pipe holds; nothing is there to be scored."""
+    monkeypatch.setattr(scoring, "_request", lambda *given: request(*given).ljust(2**20))
+    with Scoring(RunPaths(tmp_path), trained.validation, attempt=1, record=lambda head, row: None) as asked:
+        asked._start({"checkpoint_sha256": ""})
+        worker = get_context("fork").Process(target=time.sleep, args=(600,))
+        worker.start()
+        try:
+            with pytest.raises((UserError, RuntimeError), match=r"unscored|later"):
+                asked.settle()
+            assert worker.is_alive()
+        finally:
+            worker.kill()
+            worker.join()
 
 
 @pytest.mark.slow
@@ -125,51 +145,58 @@ def test_a_damaged_file_is_told(
         run_to_end(paths, spec, attempt=2)
 
 
-def killed(process: "subprocess.Popen[bytes]", asked: bytes) -> Any:
+def killed(process: "subprocess.Popen[bytes]") -> Any:
     process.kill()
-    return scoring_answer(process, asked)
+    return scoring_answer(process)
 
 
-def asked_nonsense(process: "subprocess.Popen[bytes]", asked: bytes) -> Any:
-    return scoring_answer(process, b"nonsense")
+def nonsense(split: validation.Validation, attempt: int) -> bytes:
+    return b"nonsense"
 
 
-def without_annotations(process: "subprocess.Popen[bytes]", asked: bytes) -> Any:
-    return scoring_answer(process, asked.replace(b"instances_val.json", b"gone.json"))
+def without_annotations(split: validation.Validation, attempt: int) -> bytes:
+    return request(split, attempt).replace(b"instances_val.json", b"gone.json")
 
 
-scoring_answer = scoring._answer
+scoring_answer, request = scoring._answer, scoring._request
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("answer", "error", "message"),
+    ("name", "wrong", "error", "message"),
     [
         (
+            "_answer",
             killed,
             UserError,
             r"the process that scores detections was killed by SIGKILL, most likely for want of memory",
         ),
-        (without_annotations, UserError, r"gone\.json: no such file$"),
-        (asked_nonsense, RuntimeError, r"the process that scores detections failed:\nTraceback(.|\n)*JSONDecodeError"),
+        ("_request", without_annotations, UserError, r"gone\.json: no such file$"),
+        (
+            "_request",
+            nonsense,
+            RuntimeError,
+            r"the process that scores detections failed:\nTraceback(.|\n)*JSONDecodeError",
+        ),
     ],
 )
 def test_a_failure_ends_the_training(
     again: tuple[RunPaths, RunSpec],
     monkeypatch: pytest.MonkeyPatch,
-    answer: Callable[..., Any],
+    name: str,
+    wrong: Callable[..., Any],
     error: type[Exception],
     message: str,
 ) -> None:
     """And leaves what is to be scored to the next attempt."""
     paths, spec = again
     with monkeypatch.context() as patch:
-        patch.setattr(scoring, "_answer", answer)
+        patch.setattr(scoring, name, wrong)
         with pytest.raises(error, match=message) as caught:
             train(session(paths, spec))
     if isinstance(caught.value, UserError):
         assert "\n" not in str(caught.value)
-        assert caught.value.failure == (Failure.MEMORY if answer is killed else Failure.MISTAKE)
+        assert caught.value.failure == (Failure.MEMORY if wrong is killed else Failure.MISTAKE)
     assert paths.unscored.exists()
 
 
