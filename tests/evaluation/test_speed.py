@@ -53,6 +53,7 @@ def test_peak_memory_on_a_cpu_is_the_process_and_grows_with_it() -> None:
     del held
 
 
+@pytest.mark.slow
 def test_peak_memory_is_not_that_of_the_process_which_started_it() -> None:
     code = "from harness.evaluation.speed import peak_memory_mb; print(peak_memory_mb('cpu'))"
     held = np.ones(int(peak_memory_mb("cpu") + 400) * 2**17)  # MB
