@@ -1,6 +1,6 @@
 """ResNet and ResNeXt backbones in both styles (He et al. 2016, Xie et al. 2017), with the published state_dict keys."""
 
-from typing import Literal, Self, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -180,12 +180,34 @@ def _shortcut(downsample: nn.Sequential | None, x: Tensor, *, fold: bool) -> Ten
 
 def _normalised(conv: nn.Conv2d, bn: nn.BatchNorm2d, x: Tensor, *, fold: bool) -> Tensor:
     if not fold:
-        normalised: Tensor = bn(conv(x))
+        x = conv(x)
+        frozen = not bn.training and not bn.weight.requires_grad and x.requires_grad
+        normalised: Tensor = _FrozenBatchNorm.apply(x, bn) if frozen else bn(x)
         return normalised
-    assert bn.running_mean is not None and bn.running_var is not None
-    scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+    assert bn.running_mean is not None
+    scale = _scale(bn)
     weight, bias = conv.weight * scale[:, None, None, None], bn.bias - bn.running_mean * scale
     return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def _scale(bn: nn.BatchNorm2d) -> Tensor:
+    assert bn.running_var is not None
+    return bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+
+
+class _FrozenBatchNorm(torch.autograd.Function):
+    """A BN of which nothing is trained: its gradient is a factor, so that it need not keep its input for that."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bn: nn.BatchNorm2d) -> Tensor:
+        ctx.save_for_backward(_scale(bn))
+        normalised: Tensor = bn(x)
+        return normalised
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (scale,) = ctx.saved_tensors
+        return gradients[0] * scale.to(gradients[0].dtype)[:, None, None], None
 
 
 def _check(*, depth: int, style: str | None, groups: int, base_width: int, frozen_stages: int) -> None:

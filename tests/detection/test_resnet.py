@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from harness.detection.resnet import Bottleneck, ResNet
 
@@ -215,3 +215,31 @@ def test_oracle_features(shared: Path) -> None:
         assert feature.mean().item() == pytest.approx(level["mean"], rel=1e-5)
         assert feature.std().item() == pytest.approx(level["std"], rel=1e-5)
         torch.testing.assert_close(feature[0, :8, :8, :8], level["slice"], rtol=1e-5, atol=1e-5)
+
+
+def test_frozen_batch_norm_keeps_less_for_the_same_gradients() -> None:
+    """What leads to the same numbers, trained or not: outputs to the bit, gradients but for rounding."""
+    outputs, gradients, kept = [], [], []
+    for trained in (True, False):
+        torch.manual_seed(0)
+        model = ResNet(depth=50, style="caffe", base_width=8, frozen_stages=1, bn_affine_trained=trained)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.uniform_(module.running_var, 0.5, 1.5)
+        sizes: dict[int, int] = {}
+
+        def keep(tensor: Tensor, sizes: dict[int, int] = sizes) -> Tensor:
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            outputs.append(model(torch.randn(2, 3, 64, 96))[-1])
+        kept.append(sum(sizes.values()))
+        outputs[-1].square().sum().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if "conv" in name})
+    assert torch.equal(*outputs)
+    for name, own in gradients[1].items():
+        torch.testing.assert_close(own, gradients[0][name], rtol=1e-4, atol=1e-5)
+    assert sum(own is not None for own in gradients[1].values()) > 30
+    assert kept[1] < 0.9 * kept[0]
