@@ -120,6 +120,7 @@ def test_wait(harness: Harness, no_supervisor: None) -> None:
     assert (code, out.splitlines()[-1]) == (0, "all finished; now run: harness report tiny.yaml")
 
 
+@pytest.mark.slow
 def test_cancel(harness: Harness, no_supervisor: None) -> None:
     assert harness("cancel", "tiny.yaml")[1] == "nothing to cancel: none of these runs waits or works\n"
     harness("submit", "tiny.yaml")
@@ -131,6 +132,7 @@ def test_cancel(harness: Harness, no_supervisor: None) -> None:
     assert (row["state"], row["reason"]) == ("KILLED", "cancelled by harness cancel")
 
 
+@pytest.mark.slow
 def test_logs(harness: Harness, place: Path, no_supervisor: None) -> None:
     code, _, err = harness("logs", CELL)
     assert code == 2 and "no run of this name" in err

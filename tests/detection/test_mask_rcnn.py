@@ -47,6 +47,7 @@ def test_losses_have_their_published_names(small_model: Small, make_batch: Make)
     assert 0 <= losses["acc"].item() <= 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("polygons", [False, True])
 @pytest.mark.parametrize("objects", [OBJECTS, [[], OBJECTS[1]], [[], []]])
 def test_padded_slots_change_nothing(
@@ -111,6 +112,7 @@ def test_a_padded_step_waits_for_one_suppression_only(small_model: Small, make_b
     assert waits.seen["nonzero"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_whole_iteration_waits_no_more_than_its_step(small_model: Small, make_batch: Make, precision: str) -> None:
     """Accumulated over two micro-batches, with the fused optimiser that a GPU has, loss scaling and the averages."""
@@ -146,6 +148,7 @@ def test_a_seed_decides_the_regions_of_its_image(small_model: Small, make_batch:
     assert not torch.equal(first.boxes[1], other.boxes[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compact", [True, False])
 @pytest.mark.parametrize("polygons", [False, True])
 @pytest.mark.parametrize(

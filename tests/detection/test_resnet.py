@@ -217,6 +217,7 @@ def test_oracle_features(shared: Path) -> None:
         torch.testing.assert_close(feature[0, :8, :8, :8], level["slice"], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_frozen_batch_norm_keeps_less_for_the_same_gradients() -> None:
     """What leads to the same numbers, trained or not: outputs to the bit, gradients but for rounding."""
     outputs, gradients, kept = [], [], []

@@ -26,6 +26,7 @@ def train(run: PreparedRun) -> int:
     return job.run_attempt(run.paths.folder, "http://127.0.0.1:9")
 
 
+@pytest.mark.slow
 def test_the_run_reads_the_copy_and_stays_the_same(
     own: PreparedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -43,6 +44,7 @@ def test_the_run_reads_the_copy_and_stays_the_same(
     assert spent["staging"] > 0 and spent["start"] > 0
 
 
+@pytest.mark.slow
 def test_where_no_copy_can_be_made_status_says_so(
     own: PreparedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ def silent(text: str) -> None:
     """Nobody listens."""
 
 
+@pytest.mark.slow
 def test_a_pilot_is_the_training_that_it_interrupts(tiny: None, run: PreparedRun, tmp_path: Path) -> None:
     """Two epochs with a resume between them, in one attempt: the weights of an undisturbed training."""
     watch = Watch()
