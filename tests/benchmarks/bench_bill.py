@@ -27,12 +27,11 @@ from typing import Any
 import bench_annotations
 import bench_evaluation
 import torch
-from bench_data import MEAN, STD, photos
+from bench_data import as_published, photos
 
 from harness.data.batches import training_batches
 from harness.data.coco import load_index, train_filter
 from harness.data.shapes import generate_shapes
-from harness.data.transforms import Augmentation
 from harness.files import read_json
 from harness.launching.job import run_attempt
 from harness.launching.prepare import prepare, write
@@ -126,15 +125,7 @@ def of_the_data(place: Path) -> dict[str, float]:
     """The wait for a batch of two photos at full size, where two workers have the time to make it."""
     split, _ = photos(place)
     index = load_index(split)
-    augmentation = Augmentation(
-        scales=((1333, 800),),
-        multiscale_mode="fixed",
-        flip_probability=0.5,
-        channel_order="rgb",
-        mean=MEAN,
-        std=STD,
-        mask_format="polygon",
-    )
+    augmentation = as_published("polygon")
     arguments: dict[str, Any] = {"seed": 0, "epoch": 0, "total_batch": 2, "workers": 2, "repeats": 4, "iterations": 20}
     batches = training_batches(index, split.images, train_filter(index), augmentation, **arguments)
     received: queue.Queue[object] = queue.Queue(maxsize=1)

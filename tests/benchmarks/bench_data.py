@@ -77,9 +77,9 @@ def packed_copy(split: CocoSplit, place: Path) -> Path:
     return pack(place / "images").path
 
 
-def ours(index: CocoIndex, images: Path, plan: np.ndarray, mask_format: Any) -> Callable[[int], Any]:
-    """The micro-batches of a training."""
-    augmentation = Augmentation(
+def as_published(mask_format: Any) -> Augmentation:
+    """Of training images, at full size."""
+    return Augmentation(
         scales=((1333, 800),),
         multiscale_mode="fixed",
         flip_probability=0.5,
@@ -88,6 +88,11 @@ def ours(index: CocoIndex, images: Path, plan: np.ndarray, mask_format: Any) -> 
         std=STD,
         mask_format=mask_format,
     )
+
+
+def ours(index: CocoIndex, images: Path, plan: np.ndarray, mask_format: Any) -> Callable[[int], Any]:
+    """The micro-batches of a training."""
+    augmentation = as_published(mask_format)
     items = TrainSet(index=index, images=images, plan=plan, augmentation=augmentation, seed=0, epoch=0, pad_gt_to=1)
     return lambda number: items[number, 0]
 

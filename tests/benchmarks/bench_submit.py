@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from growth import show_growth
+from many import MATRIX
 
 from harness.data.shapes import generate_shapes
 from harness.launching import slurm_submit
@@ -22,16 +23,6 @@ from harness.matrix import load_experiment
 from harness.planning.plan import plan_of
 from harness.settings import load_settings
 
-MATRIX = """\
-name: many
-axes:
-  backbone: [R-50, R-101, X-101-32x4d, X-101-64x4d, X-101-32x8d]
-  style: [pytorch, caffe]
-  schedule: [1x, 2x, 3x]
-  fp16: [false, true]
-  multiscale: [false, true]
-recipe: {dataset: shapes, num_classes: 3, pretrained: none}
-"""
 CLUSTER = """\
 partition: gpu
 account: lab
@@ -62,7 +53,7 @@ def measure(folder: Path, wanted: int) -> tuple[int, float]:
     """Submit as many cells, with the plan that `harness submit` makes of them; how many, and the wall time."""
     generate_shapes(folder / "shapes", train=2, val=2, size=64)
     (folder / "harness.toml").write_text(f'cache_root = "cache"\n[datasets.shapes]\nroot = "{folder}/shapes"\n')
-    (folder / "many.yaml").write_text(MATRIX)
+    (folder / "many.yaml").write_text(MATRIX.format(seeds=[0]))
     (folder / "here.yaml").write_text(CLUSTER)
     settings = replace(load_settings(folder, {}), cluster=str(folder / "here.yaml"))
     loaded = load_experiment(folder / "many.yaml")
