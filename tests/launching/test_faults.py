@@ -139,8 +139,9 @@ def test_a_worker_that_is_killed(mishap: Mishap, tmp_path: Path, shapes: Path) -
     run = prepared_run(tmp_path, shapes, workers=2, epochs=2)
 
     def kill() -> None:
-        workers = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-        for worker in workers:
+        own = psutil.Process()
+        alive = [child for child in own.children() if child.status() != psutil.STATUS_ZOMBIE]
+        for worker in (child for child in alive if child.cmdline() == own.cmdline()):  # forked; the scorer is not
             worker.kill()
 
     reason = mishap.ends(run, kill, step=4)
