@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import UserError
-from harness.settings import DatasetPaths, Settings, dataset_splits
+from harness.settings import LOCAL, DatasetPaths, Settings, dataset_splits
 from harness.wording import count
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def _server(uri: str) -> Check:
 def slurm(cluster: str) -> Check:
     """Whether SLURM's commands are here and its controller answers."""
     if not (shutil.which("sbatch") and shutil.which("sinfo")):
-        if cluster == "local":
+        if cluster == LOCAL:
             return Check(name="slurm", status="ok", detail="not here; the cluster is local, so it is not needed")
         todo = 'run this on a login node, or set cluster = "local"'
         return Check(name="slurm", status="fail", detail=f"no sbatch or sinfo for cluster {cluster!r}", todo=todo)
@@ -263,7 +263,7 @@ def slurm(cluster: str) -> Check:
     # The format is given, because SINFO_FORMAT in the environment changes the default.
     partitions = _output(["sinfo", "--noheader", "--format=%R %a"])
     if release is None or partitions is None:
-        status: Literal["warn", "fail"] = "warn" if cluster == "local" else "fail"
+        status: Literal["warn", "fail"] = "warn" if cluster == LOCAL else "fail"
         todo = "ask whether the SLURM controller runs: sinfo"
         return Check(name="slurm", status=status, detail="sbatch or sinfo does not answer", todo=todo)
     up = [line.split()[0] for line in partitions.splitlines() if line.split()[1:] == ["up"]]

@@ -1,21 +1,21 @@
 """A matrix file becomes an Experiment (cells with recipes, seeds, resources, tables), or a list of its mistakes."""
 
 import fnmatch
-import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness import axes, yamlfile
-from harness.cell import Cell, make_cell
+from harness.cell import Cell
 from harness.document import Document, Loc, validate
 from harness.errors import UserError
-from harness.matrix_file import NAME, MatrixFile, Resources, Scalar
+from harness.matrix_cells import CellReader, selects
+from harness.matrix_file import NAME, MatrixFile, Resources
 from harness.recipe import FROM_SCRATCH, Recipe, Shortening, field_names, parse_value, shortened, with_overrides
 from harness.runs import Origin
-from harness.wording import did_you_mean, listed, shown
+from harness.wording import did_you_mean, shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,24 +83,25 @@ def load_experiment(path: Path | str) -> Experiment:
     """
     document = yamlfile.load(Path(path))
     file = validate(document, MatrixFile)
-    reader = _Reader(document, file, sound=not document.mistakes)
+    reader = CellReader(document, file, sound=not document.mistakes)
     cells = reader.cells()
-    planned = tuple(reader.plan(cells))
-    tables = reader.tables(planned)
-    name = reader.file.name or Path(path).stem
+    planner = _Planner(document, file, reader)
+    planned = tuple(planner.plan(cells))
+    tables = planner.tables(planned)
+    name = file.name or Path(path).stem
     if not NAME.fullmatch(name):
         document.mistake(("name",), f"name {name!r} must be letters, digits, '.', '_' or '-', at most 64")
-    if len(set(reader.file.seeds)) != len(reader.file.seeds):
-        document.mistake(("seeds",), f"seeds {reader.file.seeds} repeat")
+    if len(set(file.seeds)) != len(file.seeds):
+        document.mistake(("seeds",), f"seeds {file.seeds} repeat")
     if not document.mistakes and not cells:
-        text = "everything is excluded" if reader.file.exclude else "give axes, paired or include"
+        text = "everything is excluded" if file.exclude else "give axes, paired or include"
         document.mistake((), f"the matrix has no cells: {text}")
     document.raise_mistakes()
     return Experiment(
         name=name,
-        description=reader.file.description,
+        description=file.description,
         path=Path(path),
-        seeds=tuple(reader.file.seeds),
+        seeds=tuple(file.seeds),
         cells=planned,
         tables=tables,
     )
@@ -108,8 +109,8 @@ def load_experiment(path: Path | str) -> Experiment:
 
 def plan_cells(document: Document, file: MatrixFile) -> tuple[PlannedCell, ...]:
     """The cells of a parsed matrix file. Mistakes are noted in the document."""
-    reader = _Reader(document, file, sound=not document.mistakes)
-    return tuple(reader.plan(reader.cells()))
+    reader = CellReader(document, file, sound=not document.mistakes)
+    return tuple(_Planner(document, file, reader).plan(reader.cells()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,118 +122,13 @@ class _Layer:
     label: str
 
 
-@dataclass(slots=True)
-class _Reader:
-    """Turns the file's parts into cells, noting mistakes with their place."""
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    """What the file says of its cells: recipes, resources, tables. Mistakes are noted with their place."""
 
     document: Document
     file: MatrixFile
-    sound: bool  # the cells are those that the file means, so that "matches no cell" is no consequence of a mistake
-    origin: dict[Cell, Loc] = field(default_factory=dict)
-
-    def cells(self) -> list[Cell]:
-        found: dict[Cell, None] = {}
-        excluded = [self._exclusion(("exclude", index), entry) for index, entry in enumerate(self.file.exclude)]
-        hit = [False] * len(excluded)
-        for point in self._product():
-            cell = self._cell(("axes",) if self.file.axes else ("paired",), point, excluded)
-            full = cell.point if cell else point
-            hits = [index for index, entry in enumerate(excluded) if entry and _selects(entry, full)]
-            for index in hits:
-                hit[index] = True
-            if cell and not hits:
-                found[cell] = None
-        for index, included in enumerate(self.file.include):
-            found.update(dict.fromkeys(self._expand(("include", index), included)))
-        self.sound = self.sound and not self.document.mistakes
-        for index, entry in enumerate(excluded):
-            if self.sound and entry and not hit[index]:
-                self.document.mistake(("exclude", index), "this exclude entry matches no cell")
-        return list(found)
-
-    def _product(self) -> Iterator[dict[str, Scalar]]:
-        if not self.file.axes and not self.file.paired:
-            return
-        factors: list[list[dict[str, Scalar]]] = []
-        for name, values in self._checked(("axes",), self.file.axes).items():
-            factors.append([{name: value} for value in values])
-        for index, block in enumerate(self.file.paired):
-            factors.append(list(self._zipped(("paired", index), block)))
-        for combination in itertools.product(*factors):
-            yield {name: value for part in combination for name, value in part.items()}
-
-    def _zipped(self, loc: Loc, block: Mapping[str, list[Scalar]]) -> Iterator[dict[str, Scalar]]:
-        lengths = {name: len(values) for name, values in block.items()}
-        if not lengths and self.sound:
-            self.document.mistake(loc, "a paired block needs at least one axis")
-        if len(set(lengths.values())) > 1:
-            text = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-            self.document.mistake(loc, f"paired axes need lists of equal length: {text}")
-            return
-        others = [*self.file.axes, *(name for other in self.file.paired if other is not block for name in other)]
-        for name in block:
-            if name in others:
-                self.document.mistake((*loc, name), f"axis {name!r} is declared twice", key=True)
-        checked = self._checked(loc, block)
-        if all(name in checked and len(checked[name]) == lengths[name] for name in block):
-            for row in zip(*checked.values(), strict=True):
-                yield dict(zip(checked, row, strict=True))
-
-    def _expand(self, loc: Loc, entry: Mapping[str, Scalar | list[Scalar]]) -> Iterator[Cell]:
-        checked = self._checked(loc, entry)
-        for row in itertools.product(*checked.values()):
-            cell = self._cell(loc, dict(zip(checked, row, strict=True)), [])
-            if cell:
-                yield cell
-
-    def _cell(self, loc: Loc, point: dict[str, Any], excluded: list[dict[str, list[Scalar]]]) -> Cell | None:
-        try:
-            cell = make_cell(point)
-        except ValueError as error:
-            if not any(entry and _selects(entry, point) for entry in excluded):
-                self.document.mistake(loc, f"{error} (add an exclude entry, or drop the value)")
-            return None
-        self.origin.setdefault(cell, loc)
-        return cell
-
-    def _checked(self, loc: Loc, entry: Mapping[str, Any]) -> dict[str, list[Scalar]]:
-        """Axis -> its values as a list, without what is unknown (noted as a mistake)."""
-        known = {axis.name: axis for axis in axes.AXES}
-        checked: dict[str, list[Scalar]] = {}
-        for name, given in entry.items():
-            if name == "because" and loc[0] == "exclude":
-                continue
-            if name not in known:
-                text = f"unknown axis {name!r}{did_you_mean(name, known)}; expected {listed(known)}"
-                self.document.mistake((*loc, name), text, key=True)
-                continue
-            values = given if isinstance(given, list) else [given]
-            if not values:
-                self.document.mistake((*loc, name), f"axis {name!r} has no values")
-            places = [(*loc, name, i) if isinstance(given, list) else (*loc, name) for i in range(len(values))]
-            kept = [v for v, where in zip(values, places, strict=True) if self._known_value(where, known[name], v)]
-            for value in {v for v in kept if kept.count(v) > 1} if loc[0] != "paired" else ():
-                self.document.mistake((*loc, name), f"axis {name!r} has {value!r} twice")
-            checked[name] = kept
-        return checked
-
-    def _known_value(self, loc: Loc, axis: axes.Axis, value: Scalar) -> bool:
-        try:
-            axis.value(value)  # type: ignore[arg-type]
-        except KeyError:
-            valid = [entry.key for entry in axis.values]
-            near = did_you_mean(str(value), [key for key in valid if isinstance(key, str)])
-            self.document.mistake(loc, f"unknown {axis.name} {shown(value)}{near}; expected {listed(valid)}")
-            return False
-        return True
-
-    def _exclusion(self, loc: Loc, entry: Mapping[str, Any]) -> dict[str, list[Scalar]]:
-        """Axis -> the values to leave out; empty where the entry is broken."""
-        checked = self._checked(loc, entry)
-        names = [name for name in entry if name != "because"]
-        if not names and self.sound:
-            self.document.mistake(loc, "an exclude entry needs at least one axis")
-        return checked if len(checked) == len(names) and all(checked.values()) else {}
+    points: CellReader  # has read the cells
 
     def plan(self, cells: list[Cell]) -> list[PlannedCell]:
         blocks = [(("overrides", index, "recipe"), entry) for index, entry in enumerate(self.file.overrides)]
@@ -261,10 +157,10 @@ class _Reader:
         """Note each pattern that matches no cell."""
         patterns = [given] if isinstance(given, str) else given
         for number, pattern in enumerate(patterns):
-            if self.sound and not any(_matches(pattern, cell.name) for cell in cells):
+            if self.points.sound and not any(_matches(pattern, cell.name) for cell in cells):
                 place = loc if isinstance(given, str) else (*loc, number)
                 self.document.mistake(place, "this pattern matches no cell of the matrix")
-        if self.sound and not patterns:
+        if self.points.sound and not patterns:
             self.document.mistake(loc, "expected a pattern that matches cells, found an empty list")
 
     def _planned(self, cell: Cell, layers: list[_Layer], resources: Resources) -> PlannedCell | tuple[Loc, str]:
@@ -274,10 +170,10 @@ class _Reader:
         try:
             recipe = with_overrides(base, merged)
         except UserError as error:
-            return next((layer.loc for layer in reversed(layers) if layer.values), self.origin[cell]), str(error)
+            return next((layer.loc for layer in reversed(layers) if layer.values), self.points.origin[cell]), str(error)
         if recipe.pretrained == axes.MISSING_WEIGHTS:
             why = f"no pretrained weights exist for this cell: exclude it, or override pretrained: {FROM_SCRATCH}"
-            return self.origin[cell], why
+            return self.points.origin[cell], why
         return PlannedCell(
             cell=cell,
             recipe=recipe,
@@ -309,21 +205,17 @@ class _Reader:
         for index, table in enumerate(self.file.tables):
             loc: Loc = ("tables", index, "cells")
             if isinstance(table.cells, dict):
-                checked = self._checked(loc, table.cells)
-                rows = [entry for entry in planned if _selects(checked, entry.cell.point)]
+                checked = self.points.checked(loc, table.cells)
+                rows = [entry for entry in planned if selects(checked, entry.cell.point)]
             else:
                 patterns = [table.cells] if isinstance(table.cells, str) else table.cells
                 rows = [entry for pattern in patterns for entry in planned if _matches(pattern, entry.cell.name)]
                 if rows and not self.document.mistakes:
                     self._check_patterns(loc, table.cells, [entry.cell for entry in planned])
-            if self.sound and not rows and not self.document.mistakes:
+            if self.points.sound and not rows and not self.document.mistakes:
                 self.document.mistake(loc, f"table {table.title!r} selects no cell of the matrix")
             tables.append(Table(title=table.title, rows=tuple(dict.fromkeys(entry.name for entry in rows))))
         return tuple(tables)
-
-
-def _selects(entry: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
-    return all(point.get(name) in values for name, values in entry.items())
 
 
 def _matches(patterns: str | list[str], name: str) -> bool:

@@ -19,7 +19,7 @@ from harness.launching import slurm
 from harness.launching.cluster import Cluster, load_cluster
 from harness.launching.cluster_check import cluster_faults
 from harness.launching.frozen_code import freeze
-from harness.launching.slurm_jobs import ask
+from harness.launching.slurm_ask import ask
 from harness.launching.slurm_script import Batch, batch_script, sbatch_command, submission_environment
 from harness.launching.slurm_site import look
 from harness.matrix_file import Resources

@@ -1,13 +1,13 @@
 """A function called in a process of its own, so that its memory is its own, and ends with it."""
 
 import os
-import threading
 from collections.abc import Callable
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import Connection, wait
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import ParamSpec, TypeVar
 
 from harness.errors import UserError
+from harness.processes import end_with
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -20,7 +20,7 @@ def in_own_process(function: Callable[Given, Result], *args: Given.args, **kwarg
     """
     context = get_context("spawn")
     answers, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_call, args=(sender, function, args, kwargs))
+    process = context.Process(target=_call, args=(os.getpid(), sender, function, args, kwargs))
     process.start()
     sender.close()
     try:
@@ -36,20 +36,14 @@ def in_own_process(function: Callable[Given, Result], *args: Given.args, **kwarg
     return result
 
 
-def _call(sender: Connection, function: Callable[..., Result], args: tuple[object], kwargs: dict[str, object]) -> None:
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+def _call(
+    parent: int, sender: Connection, function: Callable[..., Result], args: tuple[object], kwargs: dict[str, object]
+) -> None:
+    end_with(parent)  # or it would go on measuring, beside the process that the caller's next start measures in
     try:
         sender.send((function(*args, **kwargs),))
     except UserError as error:
         sender.send(error)
-
-
-def _end_with_parent() -> None:
-    """A process whose caller was killed would go on measuring, beside the one that the caller's next start measures."""
-    parent = parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
 
 
 def _end(code: int | None) -> str:

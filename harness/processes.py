@@ -1,7 +1,12 @@
-"""Processes: which one a record means, whether it is of this machine, when it started, and whether it still works."""
+"""Processes: which one a record means, whether it is of this machine, when it started, and whether it still works;
+
+and ending with the one that started this one.
+"""
 
 import os
 import socket
+import threading
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -97,3 +102,22 @@ def is_working(pid: int, started: float) -> bool:
         return abs(process.create_time() - started) < 2 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def is_orphan_of(parent: int) -> bool:
+    """Whether the process of this id, which started this one, is gone.
+
+    It tells this one its id: one that asks for it only when it runs may have lost it already.
+    """
+    return os.getppid() != parent
+
+
+def end_with(parent: int) -> None:
+    """From now on, end this process at once when the one that started it is gone, whatever its threads do."""
+    threading.Thread(target=_end_as_orphan_of, args=(parent,), name="parent", daemon=True).start()
+
+
+def _end_as_orphan_of(parent: int) -> None:
+    while not is_orphan_of(parent):
+        time.sleep(0.5)
+    os._exit(1)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FILE_NAME = "harness.toml"
 SQLITE = "sqlite:///"
+LOCAL = "local"
+"""The cluster that is this machine."""
 DATASET_VARIABLE = "HARNESS_DATASET_"
 VARIABLES = {
     "run_root": ("HARNESS_RUN_ROOT",),
@@ -181,7 +183,7 @@ def _settings(given: dict[str, _Given], folder: Path) -> Settings:
         run_root=run_root,
         cache_root=given["cache_root"].path() if "cache_root" in given else cache,
         tracking_uri=_uri(given["tracking_uri"]) if "tracking_uri" in given else store,
-        cluster=value("cluster", "local"),
+        cluster=value("cluster", LOCAL),
         local_jobs=local_jobs,
         threads=int(value("threads", max(1, len(os.sched_getaffinity(0)) // local_jobs))),
         datasets=datasets,

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -45,16 +46,36 @@ def linger(file: Path) -> None:
     time.sleep(600)
 
 
-def test_it_does_not_outlive_its_caller(tmp_path: Path) -> None:
-    caller = multiprocessing.get_context("spawn").Process(target=in_own_process, args=(linger, tmp_path / "pid"))
-    caller.start()
+def call_and_fork(folder: Path) -> None:
+    threading.Thread(target=fork, args=(folder,)).start()
+    in_own_process(linger, folder / "called")
+
+
+def fork(folder: Path) -> None:
+    """As a data loader does: the forked process holds open whatever the caller does."""
+    read_pid(folder / "called")
+    if not os.fork():
+        linger(folder / "forked")
+
+
+def read_pid(file: Path) -> int:
     deadline = time.monotonic() + 120
-    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+    while not file.exists() or not file.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process = psutil.Process(int((tmp_path / "pid").read_text()))
+    return int(file.read_text())
+
+
+def test_it_does_not_outlive_its_caller(tmp_path: Path) -> None:
+    """But a process that its caller forked does, here."""
+    caller = multiprocessing.get_context("spawn").Process(target=call_and_fork, args=(tmp_path,))
+    caller.start()
+    called, forked = (psutil.Process(read_pid(tmp_path / name)) for name in ("called", "forked"))
     caller.kill()
     caller.join()
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+    deadline = time.monotonic() + 60
+    while called.is_running() and called.status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    assert forked.is_running()
+    forked.kill()

@@ -37,7 +37,6 @@ def benchmark(
     json: Json = False,
 ) -> None:
     """Measure training memory and frames a second by the published protocol, on one device of this machine."""
-    from harness.errors import UserError
     from harness.settings import load_settings
 
     settings = load_settings()
@@ -53,8 +52,8 @@ def benchmark(
         print_json(done)
     elif done:
         _show(done)
-    if faults := [f"{one.spec.name}: {one.fault}" for one in results if one.fault]:
-        raise UserError("\n".join(faults))
+    if len(done) < len(results):
+        raise typer.Exit(2)
 
 
 def _find(word: str, settings: "Settings") -> "tuple[str | None, list[Target]]":
@@ -69,14 +68,15 @@ def _find(word: str, settings: "Settings") -> "tuple[str | None, list[Target]]":
 
 
 def _measure(group: "list[Target]", settings: "Settings", *, again: bool) -> "list[Measured]":
+    """Measure one after the other; what cannot be is told at once, as the next may take long."""
     from harness.launching.benchmark import measure
 
     measured = []
     for number, target in enumerate(group, 1):
         print(f"{target.spec.name}: {number} of {len(group)}", file=sys.stderr, flush=True)
         measured.append(measure(target, settings, again=again, note=print_note))
-        if measured[-1].fault:
-            print_note(f"{target.spec.name}: {measured[-1].fault}")
+        if fault := measured[-1].fault:
+            print(f"error: {target.spec.name}: {fault}", file=sys.stderr, flush=True)
     return measured
 
 

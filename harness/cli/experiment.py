@@ -174,7 +174,7 @@ def submit(
     from functools import partial
 
     from harness.cli.submitting import find_doubts, follow_with_report, show_decisions, show_scripts
-    from harness.launching.submit import Action
+    from harness.launching.decide import Action
     from harness.launching.submit import submit as submit_runs
     from harness.node_check import cannot_go_on
     from harness.settings import load_settings
@@ -241,7 +241,7 @@ def follow(
 
     to: where; None: stdout. all_of: how many there are, of which others were not submitted; None: no others.
     """
-    from harness.launching.submit import wait
+    from harness.launching.wait import wait
     from harness.runs import State
 
     def changed(run: Any, state: Any) -> None:

@@ -50,7 +50,7 @@ def doctor(
     from dataclasses import asdict, replace
 
     from harness.doctor import diagnose
-    from harness.settings import load_settings
+    from harness.settings import LOCAL, load_settings
     from harness.tracking import store
 
     settings = load_settings()
@@ -58,7 +58,7 @@ def doctor(
     values["tracking_uri"] = store.shown(settings.tracking_uri)  # without its password
     values |= {f"datasets.{name}": paths.root for name, paths in settings.datasets.items()}
     checks = diagnose(replace(settings, cluster=cluster) if cluster else settings)
-    if cluster and cluster != "local":
+    if cluster and cluster != LOCAL:
         from harness.node_check import check_node
 
         checks += check_node(settings, cluster)

@@ -8,8 +8,8 @@ from harness.wording import count
 
 if TYPE_CHECKING:
     from harness.launching.chain import Chain
+    from harness.launching.decide import Decision
     from harness.launching.prepare import PreparedRun
-    from harness.launching.submit import Decision
     from harness.matrix import Experiment
     from harness.settings import Settings
 
@@ -19,7 +19,8 @@ def show_scripts(
 ) -> None:
     """The scripts and commands of a submit and of what follows; that there are none goes to stderr."""
     from harness.launching.chain import commands
-    from harness.launching.submit import Action, dry_run
+    from harness.launching.decide import Action
+    from harness.launching.submit import dry_run
 
     decisions, text = dry_run(loaded, settings, recode=recode, retry=retry)
     texts = [text, commands(_chain(loaded, settings, decisions))] if then_report else [text]
@@ -33,7 +34,7 @@ def show_scripts(
 def follow_with_report(loaded: "Experiment", settings: "Settings", decisions: "list[Decision]") -> None:
     """Have the benchmark and the report follow, and say how."""
     from harness.launching.chain import lines, start_chain
-    from harness.launching.submit import LOCAL
+    from harness.settings import LOCAL
     from harness.tracking.store import database
 
     if settings.cluster != LOCAL and (file := database(settings.tracking_uri)) is not None:
@@ -99,7 +100,7 @@ def show_decisions(decisions: "list[Decision]", experiment: str, *, json: bool) 
 
 
 def _say_later(decisions: "list[Decision]", experiment: str) -> None:
-    from harness.launching.submit import Action
+    from harness.launching.decide import Action
 
     if later := [decision for decision in decisions if decision.action == Action.LATER]:
         print_note(f"{count(len(later), 'run')} left for the next harness submit {experiment}: {later[0].text}")
@@ -136,7 +137,7 @@ def _show_other_codes(decisions: "list[Decision]") -> None:
 
 def _job_id(run: "PreparedRun") -> str:
     """Of the batch job that has the run, or had it last; "" where none has."""
-    from harness.launching.slurm_jobs import read_job
+    from harness.launching.job_file import read_job
 
     job = read_job(run.paths)
     return job.id or "" if job else ""

@@ -106,7 +106,7 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 def _show_plan(study: "Study", settings: "Settings", typed: str, *, json: bool) -> None:
     """What is searched of what, to which end, and what the trials take that are left."""
     from harness.planning.plan import make_plan
-    from harness.tuning.controller import at_once
+    from harness.tuning.budget import at_once
     from harness.tuning.remeasure import runs_left
     from harness.tuning.trials import trials
     from harness.tuning.turn import is_done

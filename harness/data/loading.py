@@ -1,6 +1,8 @@
 """Images by their number in an index, and items prepared ahead by worker processes."""
 
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,5 +54,14 @@ def load(items: Dataset[Item | UserError], places: Sequence[Any], *, workers: in
 
 def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):  # they come to a whole job; its end is the parent's
+    for number in (signal.SIGINT, signal.SIGUSR2):  # they come to a whole job; its end is the parent's
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    threading.Thread(target=_end_when_told, daemon=True).start()
+
+
+def _end_when_told() -> None:
+    """SIGTERM comes to a whole job, too; but of the parent it means that it exits, and waits for this process."""
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)

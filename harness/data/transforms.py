@@ -1,5 +1,6 @@
 """Decode, resize, flip and normalise, with the arithmetic of mmdetection's pipelines (cv2 on uint8 BGR)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -62,6 +63,25 @@ class Sample:
     polygons: list[Parts]  # N; none where mask_format is "bitmap"
 
 
+def require_photos(paths: Sequence[Path]) -> None:
+    """Raise UserError with a line for each file that cannot be read, or begins like no image; none is decoded."""
+    if faults := [fault for path in paths if (fault := _photo_fault(path))]:
+        raise UserError("\n".join(faults))
+
+
+def _photo_fault(path: Path) -> str:
+    try:
+        with path.open("rb") as file:  # not by its name: cv2 crashes where that is no UTF-8
+            begins_well = cv2.haveImageReader(f"/proc/self/fd/{file.fileno()}")
+    except OSError as error:
+        return f"{path}: {error.strerror}; name photos"
+    return "" if begins_well else _no_photo(path)
+
+
+def _no_photo(path: Path) -> str:
+    return f"{path}: not a readable image; expected a photo, such as a JPEG or PNG"
+
+
 def decode(path: Path) -> Image:
     """Decode a photo, which is of no data set: see decoded. Raises UserError where it is missing or broken."""
     try:
@@ -69,7 +89,7 @@ def decode(path: Path) -> Image:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name photos") from None
     if image is None:
-        raise UserError(f"{path}: not a readable image; expected a photo, such as a JPEG or PNG")
+        raise UserError(_no_photo(path))
     return image
 
 

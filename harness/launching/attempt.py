@@ -8,11 +8,13 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.failures import Failure
-from harness.files import write_json
-from harness.launching.ends import write_end
+from harness.files import read_json, write_json
+from harness.launching.ends import read_end, write_end
+from harness.launching.job_file import read_job
 from harness.launching.restarts import record_start, require_progress
 from harness.launching.slurm import OwnJob
-from harness.launching.slurm_jobs import record_requeued
+from harness.launching.slurm_ask import ask
+from harness.launching.slurm_ends import ends_command, parse_ends
 from harness.processes import node_name
 from harness.runs import STARTING, RunPaths, RunSpec, State, last_attempt, write_state
 
@@ -82,3 +84,20 @@ def tell(text: str) -> None:
     with suppress(OSError):  # the output may be on the disk that is full
         sys.stderr.write(text)
         sys.stderr.flush()
+
+
+def record_requeued(paths: RunPaths, attempt: int, job: OwnJob) -> None:
+    """Where the job of `attempt` is a requeue, and the start before left no word of its end, write down SLURM's."""
+    before, owner = paths.attempt(attempt - 1) / "job.json", read_job(paths)
+    if owner is None or not before.exists() or read_end(paths, attempt - 1) is not None:
+        return
+    start = read_json(before)
+    if start["id"] != job.id:
+        return
+    end = None
+    with suppress(UserError):  # a cluster need not have an accounting
+        ends = parse_ends(ask(ends_command(job.id)), job.id, owner.name)
+        end = ends[start["restarts"]] if start["restarts"] < len(ends) else None
+    reason = f"requeued by SLURM: {end or 'it does not tell why'}"
+    kind, nodes = (end.kind, end.nodes) if end else (Failure.UNKNOWN, start["node"])
+    write_end(paths, attempt - 1, State.QUEUED, kind=kind, reason=reason, nodes=nodes)

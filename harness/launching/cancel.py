@@ -14,7 +14,8 @@ from harness.launching import local_queue, slurm, supervisor
 from harness.launching.chain import FAILED as ENDED
 from harness.launching.chain import chain_folder, read_steps, write_step
 from harness.launching.local_queue import Home
-from harness.launching.slurm_jobs import Standing, ask, out_of_sight, standings
+from harness.launching.slurm_ask import ask
+from harness.launching.standings import Standing, out_of_sight, standings
 from harness.leases import holding
 from harness.processes import ended_with_its_boot, is_here, is_working
 from harness.runs import CANCELLED, STARTING, RunPaths, State, read_state, write_state

@@ -21,9 +21,10 @@ from harness.files import known_fields, read_json, write_json, write_text
 from harness.launching import slurm
 from harness.launching.cluster import Cluster, JobShape
 from harness.launching.frozen_code import code_folder, freeze, present_code
+from harness.launching.job_file import Job, read_job
 from harness.launching.prepare import PreparedRun
 from harness.launching.remedies import job_shape
-from harness.launching.slurm_jobs import Job, ask, queued_jobs, read_job
+from harness.launching.slurm_ask import ask, queued_jobs
 from harness.launching.slurm_script import Batch, batch_script, sbatch_command, submission_environment
 from harness.matrix import Experiment
 from harness.processes import has_died

@@ -25,7 +25,7 @@ from harness.launching.chain import (
 )
 from harness.launching.requeue import requeue
 from harness.launching.slurm import Phase, own_job, parse_queue, phase, queue_command
-from harness.launching.slurm_jobs import ask
+from harness.launching.slurm_ask import ask
 from harness.processes import signature
 from harness.runs import CANCELLED, RunPaths, read_spec, read_state
 from harness.wording import count
@@ -115,8 +115,8 @@ def _sign(folder: Path, name: str) -> None:
 def _wait(step: Step) -> None:
     """Until every run has ended; supervisors that were killed are replaced."""
     from harness.launching.prepare import PreparedRun
-    from harness.launching.submit import LOCAL, wait
-    from harness.settings import load_settings
+    from harness.launching.wait import wait
+    from harness.settings import LOCAL, load_settings
 
     runs = _runs(step)
     here = replace(load_settings(), cluster=LOCAL)
@@ -150,7 +150,7 @@ def _benchmark(step: Step) -> tuple[str, bool]:
         if not paths.result.exists():
             faults.append(f"left out {_named(paths)}: {read_state(paths).state}")
         elif not _is_measured(paths) and (said := _harness("benchmark", str(paths.folder))):
-            faults.append(f"{_named(paths)} failed: {said}")
+            faults.append(f"{_named(paths)} failed: {said.removeprefix(f'{read_spec(paths).name}: ')}")
     done = f"{_measured(step)} of {count(len(step.runs), 'run')}"
     return "; ".join([done, *faults]), not any(" failed: " in text for text in faults)
 

@@ -15,8 +15,9 @@ from harness.errors import UserError
 from harness.files import read_json
 from harness.launching import prepare
 from harness.launching.frozen_code import present_code, read_submission
+from harness.launching.job_file import read_job
 from harness.launching.local_queue import Home
-from harness.launching.slurm_jobs import queued_jobs, read_job
+from harness.launching.slurm_ask import queued_jobs
 from harness.launching.supervisor import lives
 from harness.matrix import Experiment
 from harness.runs import RunPaths, State, experiment_folder, read_state

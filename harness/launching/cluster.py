@@ -13,6 +13,7 @@ from harness.document import Document, Loc, validate
 from harness.errors import UserError
 from harness.launching.cluster_file import ClusterFile, Override, ShapeBlock
 from harness.matrix_file import Resources
+from harness.settings import LOCAL
 from harness.wording import did_you_mean
 
 FOLDER = Path("slurm/clusters")
@@ -136,7 +137,7 @@ def find_cluster(name: str, folders: tuple[Path, ...] = (FOLDER,)) -> Path:
     for folder in folders:
         if (folder / f"{name}.yaml").exists():
             return folder / f"{name}.yaml"
-    known = ["local", *sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})]
+    known = [LOCAL, *sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})]
     looked = ", ".join(map(str, folders))
     raise UserError(
         f"unknown cluster {name!r}{did_you_mean(name, known)}; known: {', '.join(known)} (looked in {looked})"

@@ -10,6 +10,7 @@ from harness.launching.cluster import FOLDER, JobShape
 from harness.launching.slurm_limits import charge, charged_to
 from harness.launching.slurm_site import NodeKind, Partition, Site, look
 from harness.matrix_file import NAME, Resources
+from harness.settings import LOCAL
 
 SIGNAL_DELAY = 120
 """Seconds: several times what a checkpoint takes."""
@@ -22,7 +23,7 @@ def write_draft(name: str) -> Path:
 
     Raises UserError where SLURM does not answer, the name is none, or there is such a file.
     """
-    if not NAME.fullmatch(name) or name == "local":
+    if not NAME.fullmatch(name) or name == LOCAL:
         raise UserError(f"{name!r} is no name for a cluster: letters, digits, '.', '_', '-'; and not 'local'")
     path = FOLDER / f"{name}.yaml"
     if path.exists():

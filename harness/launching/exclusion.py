@@ -7,7 +7,7 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.launching.ends import suspects
 from harness.launching.slurm import rows
-from harness.launching.slurm_jobs import ask
+from harness.launching.slurm_ask import ask
 
 _FIELDS = ("%N", "%t", "%R")
 NODES = ["sinfo", "--all", "--noheader", "--Node", "--format", "|".join(_FIELDS)]

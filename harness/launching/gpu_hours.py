@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.launching.progress import Work
 from harness.launching.slurm import AccountedJob
-from harness.launching.slurm_jobs import Accounting
+from harness.launching.slurm_ask import Accounting
 from harness.training.bill import allocated
 
 

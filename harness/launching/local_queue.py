@@ -106,3 +106,12 @@ def queued_job(entry: Path) -> Job | None:
 def gpu_file(paths: RunPaths, attempt: int) -> Path:
     """The GPUs that an attempt of the local launcher was given; other attempts have no such file."""
     return paths.attempt(attempt) / "gpus.json"
+
+
+def local_gpus(wanted: int, jobs: int) -> int:
+    """GPUs of this machine for one of `jobs` runs at a time; 0 on a machine without."""
+    if wanted == 0:
+        return 0
+    import torch
+
+    return min(wanted, torch.cuda.device_count() // jobs)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.files import find_json
-from harness.launching.slurm_jobs import Job, read_job, standings
+from harness.launching.job_file import Job, read_job
+from harness.launching.slurm_ask import QUEUE_SECONDS
+from harness.launching.standings import standings
 from harness.runs import RunPaths, RunState, last_attempt, read_state
 
 POLL_SECONDS = 0.5
-QUEUE_SECONDS = 10.0
-"""Between two questions to the cluster, about a job that may be gone without a word."""
 LAST_WORDS = 2.0
 """Seconds for which a run that has ended may still write something, such as its traceback."""
 

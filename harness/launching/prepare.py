@@ -14,7 +14,7 @@ from harness.launching.published import find_checkpoint
 from harness.matrix import Experiment, PlannedCell
 from harness.recipe import FROM_SCRATCH, Digests, identity
 from harness.runs import Origin, RunPaths, RunSpec, SourceSpec, SplitSpec, experiment_folder, write_spec
-from harness.settings import Settings, dataset_split
+from harness.settings import LOCAL, Settings, dataset_split
 
 Found = TypeVar("Found")
 
@@ -138,7 +138,7 @@ def _precision(precision: str, *, gpu: bool, settings: Settings) -> str:
 
     A cluster's nodes have the GPUs that are asked for, whatever the machine has that submits.
     """
-    if precision == "fp32" or (gpu and settings.cluster != "local"):
+    if precision == "fp32" or (gpu and settings.cluster != LOCAL):
         return precision
     import torch
 

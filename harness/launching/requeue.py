@@ -12,9 +12,10 @@ from harness.errors import UserError
 from harness.files import read_json, write_json, write_text
 from harness.launching import slurm
 from harness.launching.exclusion import next_time, own_nodes
+from harness.launching.job_file import Job, read_job, write_job
 from harness.launching.slurm import OwnJob, parse_job
+from harness.launching.slurm_ask import ask
 from harness.launching.slurm_ends import show_command
-from harness.launching.slurm_jobs import Job, ask, read_job, write_job
 from harness.launching.slurm_script import sbatch_command, submission_environment
 from harness.runs import RunPaths, State, last_attempt, write_state
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from harness.launching.ends import STOPPED
 from harness.launching.job import USER_ERROR, run_attempt
+from harness.launching.job_file import read_job
 from harness.launching.requeue import leave_suspects
 from harness.launching.slurm import own_job
-from harness.launching.slurm_jobs import read_job
 from harness.runs import RunPaths, State, read_state
 
 

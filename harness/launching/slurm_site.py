@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.errors import UserError
 from harness.launching.slurm import gpus, parse_config, parse_job, rows, seconds, value
-from harness.launching.slurm_jobs import ask
+from harness.launching.slurm_ask import ask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,10 @@ from harness.launching.cluster import Cluster
 from harness.launching.cluster_check import cluster_faults, script_fault, share_fault
 from harness.launching.exclusion import to_exclude
 from harness.launching.frozen_code import Submission, code_folder, write_submission
+from harness.launching.job_file import Job, read_job, write_job
 from harness.launching.remedies import Wanted, job_shape
 from harness.launching.retries import record_retry
-from harness.launching.slurm_jobs import Job, ask, write_job
+from harness.launching.slurm_ask import ask, present_cluster, queued_jobs
 from harness.launching.slurm_limits import full
 from harness.launching.slurm_script import Batch, arrays, batch_script, sbatch_command, submission_environment
 from harness.launching.slurm_site import look
@@ -141,3 +142,17 @@ def _job(array: Planned, index: int, number: str | None) -> Job:
         code=str(array.batch.code),
         cluster=array.cluster,
     )
+
+
+def withdraw(runs: Iterable[RunPaths]) -> set[RunPaths]:
+    """Cancel the jobs of these runs that have not started; the runs of which no job waits or works now.
+
+    Raises UserError where SLURM does not answer.
+    """
+    jobs = {paths: job for paths in runs if (job := read_job(paths)) and job.id}
+    here = present_cluster() if any(job.cluster for job in jobs.values()) else ""
+    jobs = {paths: job for paths, job in jobs.items() if job.cluster in ("", here)}
+    if jobs:
+        ask(["scancel", "--quiet", "--state=PENDING", *(str(job.id) for job in jobs.values())])
+    queue = queued_jobs() if jobs else {}
+    return {paths for paths, job in jobs.items() if (job.name, job.index) not in queue}

@@ -10,11 +10,13 @@ from harness.imported import minus_published
 from harness.launching import local_queue, prepare, supervisor
 from harness.launching.choose import found_run
 from harness.launching.gpu_hours import gpu_hours
+from harness.launching.job_file import Job, read_job
 from harness.launching.output import output_of
 from harness.launching.prepare import PreparedRun
 from harness.launching.progress import Progress, Work, progress_of, read_attempts
 from harness.launching.restarts import fruitless
-from harness.launching.slurm_jobs import Accounting, Job, Standing, out_of_sight, read_job, standings
+from harness.launching.slurm_ask import Accounting
+from harness.launching.standings import Standing, out_of_sight, standings
 from harness.matrix import Experiment
 from harness.processes import whereabouts
 from harness.runs import STARTING, RunPaths, RunSpec, State, experiment_runs, read_spec

@@ -4,10 +4,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from harness.launching.cluster import Cluster, JobShape, load_cluster
-from harness.launching.submit import LOCAL, local_gpus
+from harness.launching.local_queue import local_gpus
 from harness.matrix_file import Resources
 from harness.recipe import Recipe
-from harness.settings import Settings
+from harness.settings import LOCAL, Settings
 
 FREE = frozenset(
     (

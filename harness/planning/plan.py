@@ -8,8 +8,8 @@ from harness.files import read_json
 from harness.launching import prepare
 from harness.launching.cluster import JobShape
 from harness.launching.cluster_check import share_fault
+from harness.launching.decide import STARTING, Action, Decision, decide
 from harness.launching.prepare import PreparedRun
-from harness.launching.submit import STARTING, Action, Decision, decide
 from harness.matrix import Experiment, PlannedCell
 from harness.planning import assumed
 from harness.planning.cost import Cost, cost_of, find_cluster, gpus, processes, shape_of

@@ -1,7 +1,6 @@
 """The process that ships a run: `python -m harness.tracking.shipper FOLDER --uri URI`, from beside its training."""
 
 import argparse
-import os
 import signal
 import sys
 import time
@@ -9,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.processes import is_orphan_of
 from harness.runs import RunPaths, read_state, settle
 from harness.tracking.shipment import has_news, ship
 from harness.tracking.store import StoreError
@@ -27,7 +27,7 @@ def follow(paths: RunPaths, uri: str, interval: float = 5.0, parent: int | None 
     """
 
     def over() -> bool:
-        return read_state(paths).state.ended or (parent is not None and os.getppid() != parent)
+        return read_state(paths).state.ended or (parent is not None and is_orphan_of(parent))
 
     return _follow(lambda: [paths], uri, interval, over=over)
 

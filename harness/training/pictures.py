@@ -11,7 +11,8 @@ from pycocotools import mask as mask_api
 from harness.data.coco import GroundTruth
 from harness.data.evaluation_images import evaluation_image
 from harness.data.loading import read_image
-from harness.data.transforms import decode
+from harness.data.transforms import decode, require_photos
+from harness.errors import UserError
 from harness.evaluation.detections import read_detections
 from harness.evaluation.draw import Image, contact_sheet, draw, write_image
 from harness.evaluation.predict import detect_image, testing
@@ -30,14 +31,21 @@ def predict_images(
 ) -> Iterator[tuple[Path, Path, int]]:
     """Write a picture with masks, boxes, labels and scores of each photo: (photo, picture, instances drawn).
 
-    Raises UserError where the checkpoint or a photo cannot be read.
+    Raises UserError before the first of them where the checkpoint cannot be read, or files that are missing or no
+    photos; after the last one where photos turned out to be broken.
     """
+    require_photos(images)
     restored = restore(checkpoint, cell=cell)
     recipe = restored.recipe
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = restored.model.to(device)
+    broken = []
     for path, name in zip(images, _distinct(images), strict=True):
-        image = decode(path)
+        try:
+            image = decode(path)
+        except UserError as error:
+            broken.append(str(error))
+            continue
         prepared = evaluation_image(
             image,
             image_id=0,
@@ -55,6 +63,8 @@ def predict_images(
         )
         write_image(output / name, picture)
         yield path, output / name, sum(score >= min_score for score in scores)
+    if broken:
+        raise UserError("\n".join(broken))
 
 
 def _distinct(images: Sequence[Path]) -> list[str]:

@@ -5,10 +5,7 @@ No torch here: the process is beside a training, which needs the memory and the 
 
 import argparse
 import json
-import os
 import sys
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from harness.evaluation.detections import write_detections
 from harness.evaluation.scoring import evaluation_library
 from harness.evaluation.table import DetectionTable, load
 from harness.files import write_json
+from harness.processes import end_with
 from harness.runs import RunPaths, require_own
 
 USER_ERROR = 2
@@ -100,20 +98,13 @@ def score_unscored(paths: RunPaths, attempt: int, annotations: Path, image_ids: 
     return numbers(result)
 
 
-def _leave_with(parent: int) -> None:
-    """End this process when the one that started it is gone: another attempt may score the same."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
 def main() -> int:
     """Score what a test of the run in FOLDER has found, as standard input says; print the fields of its val row."""
     parser = argparse.ArgumentParser(prog="python -m harness.training.scorer", description=main.__doc__)
     parser.add_argument("folder", type=Path, help="the run folder")
     parser.add_argument("--parent", type=int, required=True, help="leave when this process is gone")
     given = parser.parse_args()
-    threading.Thread(target=_leave_with, args=(given.parent,), daemon=True).start()
+    end_with(given.parent)  # another attempt may score the same
     asked = json.load(sys.stdin)
     try:
         row = score_unscored(RunPaths(given.folder), asked["attempt"], Path(asked["annotations"]), asked["image_ids"])

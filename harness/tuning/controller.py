@@ -10,29 +10,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.failures import Failure
 from harness.launching import prepare
-from harness.launching.cancel import cancel
 from harness.launching.cluster import load_cluster
-from harness.launching.local_queue import Home
 from harness.launching.prepare import PreparedRun
-from harness.launching.restarts import stuck
-from harness.launching.retries import failure_of
-from harness.launching.slurm_jobs import Standing, standings
-from harness.launching.status import status_rows
-from harness.launching.submit import LOCAL, QUEUE_SECONDS, replace_supervisor, submit
+from harness.launching.slurm_ask import QUEUE_SECONDS
+from harness.launching.standings import Standing, standings
+from harness.launching.submit import submit
+from harness.launching.supervision import replace_supervisor
 from harness.leases import Lease
 from harness.matrix import PlannedCell
 from harness.recipe import to_dict, with_overrides
-from harness.run_log import merge_log
-from harness.runs import RunPaths, RunState, State, last_attempt, read_state, write_state
-from harness.settings import Settings
+from harness.runs import RunPaths, State
+from harness.settings import LOCAL, Settings
 from harness.tracking.repair import repair
 from harness.trial_file import TrialFile, read_trial, write_trial
+from harness.tuning.budget import at_once, room
+from harness.tuning.ending import end_pruned, forgive, give_up, give_up_hopeless, prune
 from harness.tuning.ledger import FOLDER, Asked, Ledger
 from harness.tuning.space import Choice, Param, edits
 from harness.tuning.study_file import Study, storage_url
-from harness.tuning.trials import Trial, TrialState, asked_params, judge, on_the_way, trials, trials_experiment
+from harness.tuning.trials import Trial, TrialState, asked_params, judge, on_the_way, trials
 from harness.tuning.turn import note_done, taking
 from harness.wording import duration
 
@@ -42,10 +39,6 @@ PATIENCE = 900.0
 """Seconds for which a cluster that does not answer is asked again."""
 FAILURES = 5
 """Trials in a row that may fail until the cause is likely to be none of theirs."""
-PARALLEL = 4
-"""Trials at the same time on a cluster, if the study does not say."""
-HOPELESS = (Failure.BUG, Failure.MISTAKE)
-"""What would end a trial the same way again."""
 
 
 def control(study: Study, settings: Settings, say: Callable[[str], object]) -> None:
@@ -63,17 +56,9 @@ def control(study: Study, settings: Settings, say: Callable[[str], object]) -> N
         ledger = Ledger(study, storage_url(study, settings))
         ledger.restore({trial.number: asked_params(trial.params) for trial in trials(study, settings)})
         for folder in ledger.ask_again():
-            _forgive(RunPaths(Path(folder)))
+            forgive(RunPaths(Path(folder)))
         _Controller(study, settings, ledger, lease, say).work()
         note_done(study, settings)
-
-
-def _forgive(paths: RunPaths) -> None:
-    """Let the run of a trial that was given up go on, as one that somebody has cancelled."""
-    if mark := read_trial(paths):
-        write_trial(paths, replace(mark, failed=""))
-        reason = "its trial is asked again"
-        write_state(paths, State.KILLED, attempt=last_attempt(paths), reason=reason, kind=Failure.CANCELLED)
 
 
 def _kinds(study: Study) -> Iterator[PlannedCell]:
@@ -82,11 +67,6 @@ def _kinds(study: Study) -> Iterator[PlannedCell]:
     for dimension in study.space:
         for value in dimension.values if isinstance(dimension, Choice) else ():
             yield replace(study.base, recipe=with_overrides(study.base.recipe, {dimension.field: value}))
-
-
-def at_once(study: Study, settings: Settings) -> int:
-    """How many trials are at work at the same time."""
-    return study.budget.parallel or (settings.local_jobs if settings.cluster == LOCAL else PARALLEL)
 
 
 @dataclass(slots=True)
@@ -175,11 +155,11 @@ class _Controller:
         assert mark is not None
         values = on_the_way(self.study, paths)
         hopeless = self.ledger.report(one.number, values)
-        mark = self._abandoned(paths, mark, state)
+        mark = give_up_hopeless(paths, mark, state)
         trial = judge(self.study, paths, mark, state)
         if trial.state == TrialState.RUNNING and (mark.pruned or (hopeless and not self._is_last(one, values))):
-            mark = mark if mark.pruned else self._give_up(paths, mark, values)
-            trial = self._end(paths, mark, standing)
+            mark = mark if mark.pruned else prune(self.study, paths, mark, values)
+            trial = end_pruned(self.study, self.settings, paths, mark, standing)
         if trial.state == TrialState.RUNNING:
             self._announce(one, _standing(mark, standing))
             return False
@@ -207,42 +187,6 @@ class _Controller:
         of_epochs = self.study.objectives[0].mode == "val"
         return of_epochs and max(values, default=0) >= self.known[one.number][0].executed.epochs
 
-    def _give_up(self, paths: RunPaths, mark: TrialFile, values: dict[int, float]) -> TrialFile:
-        """Decide that a run is to end early. From now on that holds, whoever controls the study."""
-        objective = self.study.objectives[0]
-        at = "epoch" if objective.mode == "val" else "iteration"
-        last = max(values)
-        reason = (
-            f"pruned after {at} {last}: {objective.metric} {objective.shown(values[last])}, by {self.study.pruner.kind}"
-        )
-        mark = replace(mark, pruned=reason)
-        write_trial(paths, mark)
-        return mark
-
-    def _end(self, paths: RunPaths, mark: TrialFile, standing: Standing) -> Trial:
-        """End a run that is pruned: it saves and leaves, and when it has left, it has finished."""
-        if not standing.state.state.ended:
-            cancel([paths], Home(self.settings.run_root))
-        else:
-            write_state(paths, State.FINISHED, attempt=standing.state.attempt, reason=mark.pruned)
-            merge_log(paths)
-        return judge(self.study, paths, mark, read_state(paths))
-
-    def _abandoned(self, paths: RunPaths, mark: TrialFile, state: RunState) -> TrialFile:
-        """Give a trial up whose run would die the same way again."""
-        if mark.pruned or mark.failed or state.state not in (State.FAILED, State.KILLED):
-            return mark
-        kind = failure_of(paths, state)
-        if kind == Failure.CANCELLED:  # by somebody, who wants it to go on now
-            return mark
-        why = f"{kind}: {state.reason}" if kind in HOPELESS else stuck(paths)
-        return self._failed(paths, mark, why) if why else mark
-
-    def _failed(self, paths: RunPaths, mark: TrialFile, why: str) -> TrialFile:
-        mark = replace(mark, failed=why)
-        write_trial(paths, mark)
-        return mark
-
     def _waits(self, one: Asked, standing: Standing) -> bool:
         """Whether a trial's run is to be submitted: it never was, or it is dead."""
         if standing.state.state.ended:
@@ -257,7 +201,7 @@ class _Controller:
         cells = {self._paths(one): self.known[one.number][0] for one in asked}  # several may be one run
         for decision in submit(self.study.experiment(tuple(cells.values())), self.settings, retry=True):
             if decision.failed and (mark := read_trial(decision.run.paths)):
-                self._failed(decision.run.paths, mark, decision.text)
+                give_up(decision.run.paths, mark, decision.text)
 
     def _fail(self, one: Asked, why: str) -> None:
         self._announce(one, f"FAILED {why}")
@@ -273,31 +217,7 @@ class _Controller:
 
     def _ask(self, working: int) -> list[Asked]:
         """New trials, as many as there is room and budget for."""
-        left = self.study.budget.trials - self.ledger.count
-        room = min(left, at_once(self.study, self.settings) - working)
-        if room <= 0:
-            return []
-        affordable = self._affordable()
-        return [self.ledger.ask() for _ in range(room if affordable is None else min(room, affordable))]
-
-    def _affordable(self) -> int | None:
-        """How many further trials the GPU-hours suffice for, with the reruns after them; None where they are not
-
-        bounded, or nothing tells.
-        """
-        bound = self.study.budget.gpu_hours
-        if bound is None:
-            return None
-        rows = status_rows(trials_experiment(self.study, self.settings), self.settings)
-        each = [row.gpu_hours for row in rows if row.state == State.FINISHED]
-        going = (State.QUEUED, State.RUNNING)
-        used = sum(max(row.gpu_hours, (row.state in going and row.gpu_hours_expected) or 0.0) for row in rows)
-        left = bound - used
-        if left <= 0:
-            return 0
-        mean = sum(each) / len(each) if each else 0.0
-        reruns = self.study.reruns - sum(row.seed != self.study.seed for row in rows)
-        return max(0, int(left / mean) - max(0, reruns)) if mean else None
+        return [self.ledger.ask() for _ in range(room(self.study, self.settings, self.ledger.count, working))]
 
     def _announce(self, one: Asked, text: str) -> None:
         """Say where a trial stands, where that is news."""

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UserError
 from harness.recipe import diff, from_dict
 from harness.settings import SQLITE
-from harness.tuning.space import Choice, Dimension, Param
+from harness.tuning.sampling import pruner, sampler, suggest
+from harness.tuning.space import Param
 from harness.tuning.study_file import Study
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Ledger:
             number = len(self.study.get_trials(deepcopy=False))
             if number == 0 and (base := self.declared.base_params):
                 self.study.enqueue_trial(base)
-            self.study.sampler = _sampler(self.declared, number)
+            self.study.sampler = sampler(self.declared, number)
             return self._asked(self.study.ask())
 
     def restore(self, known: Mapping[int, dict[str, Param]]) -> None:
@@ -176,7 +176,7 @@ class Ledger:
     def _trial(self, number: int) -> "optuna.Trial":
         from optuna.trial import Trial
 
-        self.study.sampler = _sampler(self.declared, number)
+        self.study.sampler = sampler(self.declared, number)
         return Trial(self.study, self._id(number))
 
     def _id(self, number: int) -> int:
@@ -184,7 +184,7 @@ class Ledger:
         return int(self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number))
 
     def _asked(self, trial: "optuna.Trial") -> Asked:
-        params = {dimension.field: _suggest(trial, dimension) for dimension in self.declared.space}
+        params = {dimension.field: suggest(trial, dimension) for dimension in self.declared.space}
         return Asked(trial.number, params)
 
     def _open(self) -> "optuna.Study":
@@ -201,8 +201,8 @@ class Ledger:
             storage=optuna.storages.RDBStorage(self.url, engine_kwargs=options),
             study_name=self.declared.name,
             directions=[objective.direction for objective in self.declared.objectives],
-            sampler=_sampler(self.declared, 0),
-            pruner=_pruner(self.declared),
+            sampler=sampler(self.declared, 0),
+            pruner=pruner(self.declared),
             load_if_exists=True,
         )
         study.set_metric_names([objective.metric for objective in self.declared.objectives])
@@ -233,56 +233,6 @@ def _changes(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> Iterator[str
             yield from (f"{key}.{name}" for name in names if theirs[key].get(name) != mine[key].get(name))
         else:
             yield key
-
-
-def _suggest(trial: "optuna.Trial", dimension: Dimension) -> Param:
-    """The trial's value of a dimension, chosen unless it has been."""
-    name = dimension.field
-    if isinstance(dimension, Choice):
-        chosen: Param = trial.suggest_categorical(name, dimension.params)
-        return chosen
-    if dimension.whole:
-        step = int(dimension.step or 1)
-        return int(trial.suggest_int(name, int(dimension.low), int(dimension.high), step=step, log=dimension.log))
-    return float(trial.suggest_float(name, dimension.low, dimension.high, step=dimension.step, log=dimension.log))
-
-
-def _sampler(study: Study, number: int) -> "optuna.samplers.BaseSampler":
-    """The sampler that chooses trial `number`: all that it knows is in the storage, and its random numbers depend on
-
-    the seed and the trial alone, so that a controller that comes back does not choose the same ones again.
-    """
-    from optuna import samplers
-
-    chosen = study.sampler
-    seed = int.from_bytes(sha256(f"{chosen.seed}/{number}".encode()).digest()[:4], "big")
-    startup = {} if chosen.startup_trials is None else {"n_startup_trials": chosen.startup_trials}
-    match chosen.kind:
-        case "tpe":
-            return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True, **startup)
-        case "gp":
-            return samplers.GPSampler(seed=seed, **startup)
-        case "nsga2":
-            return samplers.NSGAIISampler(seed=seed)
-        case "random":
-            return samplers.RandomSampler(seed=seed)
-
-
-def _pruner(study: Study) -> "optuna.pruners.BasePruner":
-    from optuna import pruners
-
-    chosen = study.pruner
-    warmup = chosen.warmup or 0
-    startup = 5 if chosen.startup_trials is None else chosen.startup_trials
-    match chosen.kind:
-        case "none":
-            return pruners.NopPruner()
-        case "median":
-            return pruners.MedianPruner(startup, warmup)
-        case "percentile":
-            return pruners.PercentilePruner(chosen.percentile or 25.0, startup, warmup)
-        case "hyperband":
-            return pruners.HyperbandPruner(min_resource=max(1, warmup))
 
 
 @contextmanager

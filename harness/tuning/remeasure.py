@@ -8,10 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from harness.intervals import MEASURED, Interval, training_interval
+from harness.launching.decide import Action
 from harness.launching.prepare import PreparedRun
 from harness.launching.restarts import stuck
 from harness.launching.retries import failure_of
-from harness.launching.submit import QUEUE_SECONDS, Action, submit, wait
+from harness.launching.slurm_ask import QUEUE_SECONDS
+from harness.launching.submit import submit
+from harness.launching.wait import wait
 from harness.matrix import Experiment
 from harness.runs import RunPaths, RunState, State, experiment_runs, read_spec, read_state
 from harness.settings import Settings
@@ -63,7 +66,7 @@ def measure_again(
     """Train what of experiment_of has not been, resume what was stopped, retry what had failed, and wait until all have
 
     ended. What dies without its own fault on the way is resumed; other failures and what somebody cancels stay so until
-    the next call. on_change: see harness.launching.submit.wait.
+    the next call. on_change: see harness.launching.wait.wait.
     Raises UserError where anything that the runs need is missing.
     """
     retry, going = True, True

@@ -17,7 +17,7 @@ from many import MATRIX
 
 from harness.data.shapes import generate_shapes
 from harness.launching import slurm_submit
-from harness.launching.slurm_jobs import ask
+from harness.launching.slurm_ask import ask
 from harness.launching.submit import submit
 from harness.matrix import load_experiment
 from harness.planning.plan import plan_of

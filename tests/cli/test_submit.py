@@ -9,7 +9,7 @@ import pytest
 from planning.conftest import finish
 
 from cli.conftest import Harness
-from harness.launching import submit, supervisor
+from harness.launching import supervisor
 from harness.launching.prepare import prepare
 from harness.matrix import load_experiment
 from harness.planning import plan
@@ -33,7 +33,7 @@ def test_only_json_goes_to_stdout(harness: Harness, monkeypatch: pytest.MonkeyPa
         changed(runs[0], RunState(state=State.RUNNING, progress="epoch 1/2"))
         return [RunState(state=State.FINISHED)]
 
-    monkeypatch.setattr(submit, "wait", wait)
+    monkeypatch.setattr("harness.launching.wait.wait", wait)
     code, out, err = harness("submit", "tiny.yaml", "--json", "--wait")
     (row,) = json.loads(out)
     assert (code, row["action"]) == (0, "start")

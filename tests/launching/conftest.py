@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from training.tiny import make_shapes, prepared_run, tiny_backbone
+from training.tiny import make_shapes, prepared_run, tiny_backbone, write_place
 
-from harness.launching import job
+from harness.launching import job, supervisor
 from harness.launching.prepare import PreparedRun
+from harness.matrix import Experiment, load_experiment
+from harness.settings import Settings, load_settings
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +48,10 @@ def no_shipper(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(tmp_path: Path, shapes: Path, no_shipper: None) -> PreparedRun:
     """A run of 2 epochs of 3 iterations."""
     return prepared_run(tmp_path, shapes)
+
+
+@pytest.fixture
+def place(tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Experiment, Settings]:
+    """Two cells; no supervisor is started."""
+    monkeypatch.setattr(supervisor, "start_detached", lambda *_, **__: None)
+    return load_experiment(write_place(tmp_path, shapes, multiscale="[false, true]")), load_settings(tmp_path, {})

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ import pytest
 
 from harness.errors import UserError
 from harness.failures import Failure
-from harness.files import read_json
-from harness.launching import job, requeue, slurm_entry
+from harness.files import read_json, write_json
+from harness.launching import attempt, job, requeue, slurm_entry
+from harness.launching.attempt import record_requeued
 from harness.launching.ends import read_end
+from harness.launching.job_file import Job, write_job
 from harness.launching.prepare import PreparedRun
 from harness.launching.retries import Retry, record_retry
 from harness.launching.slurm import OwnJob
-from harness.launching.slurm_jobs import Job, write_job
 from harness.runs import RunPaths, State, read_state, write_spec, write_state
 from launching.events import at_step
 
@@ -178,3 +179,36 @@ def test_a_cancelled_job_that_is_warned_as_well_stays_cancelled() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGUSR2)
     assert stop() and stop.signal == signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "reason", "nodes"),
+    [
+        (
+            "12_3|NODE_FAIL|0:0|0:0|n2|tiny-1a\n12_3|RUNNING|0:0|0:0|n1|tiny-1a\n",
+            Failure.NODE, "requeued by SLURM: NODE_FAIL", "n2",
+        ),
+        ("", Failure.UNKNOWN, "requeued by SLURM: it does not tell why", "n7"),
+    ],
+)  # fmt: skip
+def test_why_slurm_requeued_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str, kind: Failure, reason: str, nodes: str
+) -> None:
+    """The second start asks, as the first could not say so."""
+    write_job(paths := RunPaths(tmp_path), Job(name="tiny-1a", index=3, id="12_3", output="", code=""))
+    write_json(paths.attempt(1) / "job.json", asdict(HERE) | {"restarts": 0, "node": "n7"})
+    paths.attempt(2).mkdir()
+
+    def ask(command: list[str]) -> str:
+        if not answer:
+            raise UserError("sacct failed: Slurm accounting storage is disabled")
+        return answer
+
+    monkeypatch.setattr(attempt, "ask", ask)
+    record_requeued(paths, 2, HERE)
+    end = read_end(paths, 1)
+    assert end is not None
+    assert (end.state, end.kind, end.reason, end.nodes) == (State.QUEUED, kind, reason, nodes)
+    monkeypatch.setattr(attempt, "ask", lambda command: "")
+    record_requeued(paths, 2, HERE)
+    assert read_end(paths, 1) == end  # it was said before

@@ -16,8 +16,8 @@ from harness.launching import chain, chain_entry, requeue
 from harness.launching.chain import DONE, Step, lines, plan_chain, read_step, read_steps, start_chain, write_step
 from harness.launching.chain import commands as commands_of
 from harness.launching.cluster import load_cluster
+from harness.launching.job_file import Job, write_job
 from harness.launching.prepare import PreparedRun, prepare
-from harness.launching.slurm_jobs import Job, write_job
 from harness.matrix import load_experiment
 from harness.runs import State, write_state
 from harness.settings import load_settings
@@ -56,9 +56,9 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def queue(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """Let squeue say this."""
-    from harness.launching import slurm_jobs
+    from harness.launching import slurm_ask
 
-    monkeypatch.setattr(slurm_jobs, "ask", lambda command, environ=None: text)
+    monkeypatch.setattr(slurm_ask, "ask", lambda command, environ=None: text)
     monkeypatch.setattr(chain_entry, "ask", lambda command, environ=None: text)
 
 
@@ -109,6 +109,19 @@ def test_what_did_not_finish_is_left_out_and_what_is_measured_is_not_measured_ag
     write_json(run.paths.benchmark, {})
     step_in(monkeypatch, folder, "benchmark")
     assert len(said) == 1
+
+
+def test_a_benchmark_that_fails_says_why_of_which_run(
+    run: PreparedRun, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose name the command says, too."""
+    monkeypatch.setattr(chain_entry, "_harness", lambda *words: f"{run.spec.name}: out of memory")
+    queue(monkeypatch, "")
+    write_json(run.paths.result, {})
+    assert step_in(monkeypatch, folder, "benchmark") == 0
+    step = read_step(folder, "benchmark")
+    assert step is not None
+    assert (step.state, step.text) == ("failed", f"0 of 1 run; {run.spec.name} seed 0 failed: out of memory")
 
 
 def test_a_report_that_fails_says_why(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

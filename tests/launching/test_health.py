@@ -14,7 +14,8 @@ from training.tiny import prepared_run
 
 from harness.failures import Failure
 from harness.launching.prepare import PreparedRun
-from harness.launching.slurm_jobs import Accounting, Standing
+from harness.launching.slurm_ask import Accounting
+from harness.launching.standings import Standing
 from harness.launching.status import _read, _row
 from harness.run_log import merged_rows
 from harness.runs import State, next_attempt, read_state

@@ -13,7 +13,7 @@ from harness.launching import progress
 from harness.launching.gpu_hours import gpu_hours
 from harness.launching.progress import journal_ends, progress_of, read_attempts
 from harness.launching.slurm import AccountedJob
-from harness.launching.slurm_jobs import Accounting
+from harness.launching.slurm_ask import Accounting
 from harness.runs import RunPaths, State
 from harness.training.notes import Note, write_note
 

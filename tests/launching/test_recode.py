@@ -8,13 +8,16 @@ from training.tiny import write_place
 
 from harness.errors import UserError
 from harness.files import read_json, write_json
-from harness.launching import frozen_code, local_queue, slurm_jobs, supervisor
+from harness.launching import decide as decide_module
+from harness.launching import frozen_code, local_queue, slurm_submit, supervisor
 from harness.launching import submit as submit_module
+from harness.launching.decide import Action, Decision, decide
 from harness.launching.frozen_code import code_folder, present_code, read_submission
+from harness.launching.job_file import Job, read_job, write_job
 from harness.launching.local_queue import Home, queued_folders
 from harness.launching.prepare import prepare
-from harness.launching.slurm_jobs import Job, Standing, write_job
-from harness.launching.submit import Action, Decision, decide, submit
+from harness.launching.standings import Standing
+from harness.launching.submit import submit
 from harness.matrix import Experiment, load_experiment
 from harness.runs import RunPaths, State, read_state, write_state
 from harness.settings import Settings, load_settings
@@ -114,10 +117,10 @@ def test_jobs_that_wait_are_withdrawn(
         local_queue.withdraw(place.home, run)
         write_job(run, Job(name="tiny-1", index=index, id=f"12_{index}", output="", code="/code"))
     asked: list[list[str]] = []
-    monkeypatch.setattr(slurm_jobs, "ask", lambda command: asked.append(command) or "")
-    monkeypatch.setattr(slurm_jobs, "queued_jobs", lambda: {("tiny-1", 0): None} if started else {})
+    monkeypatch.setattr(slurm_submit, "ask", lambda command: asked.append(command) or "")
+    monkeypatch.setattr(slurm_submit, "queued_jobs", lambda: {("tiny-1", 0): None} if started else {})
     waits = [Standing(read_state(run), queued=True) for run in place.runs]
-    monkeypatch.setattr(submit_module, "standings", lambda runs: waits)
+    monkeypatch.setattr(decide_module, "standings", lambda runs: waits)
     place.edit(2)
     assert [entry.action for entry in place.submit(recode=True)] == [action, Action.MOVE]
     assert asked == [["scancel", "--quiet", "--state=PENDING", "12_0", "12_1"]]
@@ -167,7 +170,7 @@ def test_a_copy_reads_what_a_newer_harness_has_written(place: Place) -> None:
     place.submit()
     run = place.runs[0]
     write_job(run, Job(name="tiny-1", index=0, id="12_0", output="", code="/code"))
-    before = read_state(run), read_submission(run), slurm_jobs.read_job(run)
+    before = read_state(run), read_submission(run), read_job(run)
     for file in (run.state, run.submission, run.job):
         write_json(file, read_json(file) | {"news": [1]})
-    assert (read_state(run), read_submission(run), slurm_jobs.read_job(run)) == before
+    assert (read_state(run), read_submission(run), read_job(run)) == before

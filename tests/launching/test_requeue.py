@@ -10,8 +10,8 @@ import pytest
 
 from harness.errors import UserError
 from harness.launching import requeue
+from harness.launching.job_file import Job, read_job, write_job
 from harness.launching.slurm import OwnJob
-from harness.launching.slurm_jobs import Job, read_job, write_job
 from harness.runs import RunPaths, State, read_state
 
 HERE = OwnJob(id="12_3", raw_id=77, restarts=0)

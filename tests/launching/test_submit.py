@@ -1,6 +1,5 @@
-"""What a submit decides and queues, and what status says; no supervisor is started here."""
+"""What a submit queues, what a supervisor takes up, and what status says; none is started here."""
 
-import socket
 import threading
 import time
 from pathlib import Path
@@ -11,111 +10,20 @@ from training.tiny import write_place
 
 from harness import leases
 from harness.errors import UserError
-from harness.failures import Failure
-from harness.files import read_json, write_json
-from harness.launching import local_queue, retries, slurm_jobs, supervisor
-from harness.launching import submit as submit_module
+from harness.files import write_json
+from harness.launching import local_queue, supervisor
+from harness.launching.decide import Action
 from harness.launching.frozen_code import Submission
 from harness.launching.local_queue import Home, Job, queued_folders
 from harness.launching.prepare import prepare, write
-from harness.launching.retries import read_retries
 from harness.launching.status import status_rows
-from harness.launching.submit import Action, decide, submit, wait
+from harness.launching.submit import submit
 from harness.matrix import Experiment, load_experiment
 from harness.runs import RunPaths, State, write_state
 from harness.settings import Settings, load_settings
 from harness.training.notes import Note, write_note
 
 SUBMISSION = Submission(code="0123456789ab", matrix="tiny-0123456789ab.yaml")
-
-
-@pytest.fixture
-def place(tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Experiment, Settings]:
-    """Two cells."""
-    monkeypatch.setattr(supervisor, "start_detached", lambda *_, **__: None)
-    return load_experiment(write_place(tmp_path, shapes, multiscale="[false, true]")), load_settings(tmp_path, {})
-
-
-def actions(place: tuple[Experiment, Settings]) -> list[str]:
-    return [str(entry.action) for entry in decide(prepare(*place), place[1])]
-
-
-def test_decisions(place: tuple[Experiment, Settings]) -> None:
-    first, second = prepare(*place)
-    assert actions(place) == ["start", "start"]
-    write(first)
-    write(second)
-    for state, attempt, expected in (
-        (State.QUEUED, 0, Action.START),
-        (State.RUNNING, 1, Action.LEAVE),
-        (State.FAILED, 1, Action.RESUME),  # nobody knows why: it was killed
-        (State.KILLED, 1, Action.RESUME),
-        (State.FINISHED, 1, Action.SKIP),
-    ):
-        write_state(first.paths, state, attempt=attempt)
-        assert actions(place) == [expected, "start"]
-
-
-def test_what_failed_is_retried_when_asked(place: tuple[Experiment, Settings], monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = prepare(*place)
-    submit(*place)
-    for entry in Home(place[1].run_root).queue.iterdir():
-        entry.unlink()
-    write_state(first.paths, State.FAILED, attempt=1, reason="KeyError: 'x'", kind=Failure.BUG)
-    write_state(second.paths, State.KILLED, attempt=1, reason="stopped by SIGTERM", kind=Failure.CANCELLED)
-    left, resumed = decide([first, second], place[1])
-    assert (left.action, left.failed, left.text) == (Action.LEAVE, True, "bug: KeyError: 'x'")
-    assert (resumed.action, resumed.failed, resumed.text) == (Action.RESUME, False, "")
-    retried, resumed = submit(*place, retry=True)
-    assert (retried.action, retried.text) == (Action.RETRY, "bug: unchanged: mend the cause first")
-    assert resumed.action == Action.RESUME
-    assert queued_folders(Home(place[1].run_root)) == {str(run.paths.folder) for run in (first, second)}
-    assert [entry.kind for entry in read_retries(first.paths)] == [Failure.BUG]
-    assert read_retries(second.paths) == []
-    monkeypatch.setattr(retries, "RETRIES", 1)
-    for entry in Home(place[1].run_root).queue.iterdir():
-        entry.unlink()
-    write_state(first.paths, State.FAILED, attempt=2, reason="KeyError: 'x'", kind=Failure.BUG)
-    refused = decide([first], place[1], retry=True)[0]
-    assert (refused.action, refused.failed) == (Action.LEAVE, True)
-    assert refused.text.startswith("bug, not retried: 1 retries did not help; mend the cause, then remove ")
-
-
-def test_a_run_that_had_a_job_of_a_cluster_is_said_to_go_on_here(
-    place: tuple[Experiment, Settings], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(slurm_jobs, "ask", lambda command, environ=None: "")  # no job waits or works
-    run = prepare(*place)[0]
-    write(run)
-    write_state(run.paths, State.KILLED, attempt=1, reason="stopped by SIGTERM", kind=Failure.CANCELLED)
-    assert decide([run], place[1])[0].text == ""
-    write_json(run.paths.job, {"name": "a-1", "index": 0, "id": None, "output": "", "code": ""})
-    here = decide([run], place[1])[0]
-    assert here.action == Action.RESUME and "goes on on this machine (--cluster NAME" in here.text
-
-
-def test_a_run_that_cannot_be_read_is_left_alone(place: tuple[Experiment, Settings]) -> None:
-    """Also when asked for retries; the other one is started."""
-    first, _ = prepare(*place)
-    write(first)
-    first.paths.state.write_text("{")
-    for retry in (False, True):
-        left, other = decide(prepare(*place), place[1], retry=retry)
-        assert (left.action, other.action) == (Action.LEAVE, Action.START)
-        assert left.text.startswith(f"mistake: {first.paths.state}: not JSON: ")
-
-
-def test_a_dead_process_is_seen(place: tuple[Experiment, Settings]) -> None:
-    run = prepare(*place)[0]
-    write(run)
-    write_state(run.paths, State.RUNNING, attempt=1)
-    gone = {"state": "RUNNING", "attempt": 1, "host": socket.gethostname(), "pid": 2**22 - 1, "started": 1.0}
-    write_json(run.paths.state, gone)
-    (decision, _) = decide(prepare(*place), place[1])
-    assert (decision.action, decision.text.partition(" (")[0]) == (
-        Action.RESUME, "unknown: its process died without a word",
-    )  # fmt: skip
-    assert read_json(run.paths.state)["state"] == "FAILED"  # and so other hosts know
 
 
 def test_submit_queues_once(place: tuple[Experiment, Settings]) -> None:
@@ -149,15 +57,6 @@ def test_unknown_cluster(tmp_path: Path, shapes: Path) -> None:
     write_place(tmp_path, shapes, settings='cluster = "moon"')
     with pytest.raises(UserError, match="unknown cluster 'moon'"):
         submit(load_experiment(tmp_path / "tiny.yaml"), load_settings(tmp_path, {}))
-
-
-def test_gpus_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
-    assert [submit_module.local_gpus(wanted, jobs) for wanted, jobs in ((0, 1), (8, 1), (8, 2), (2, 2), (8, 16))] == [
-        0, 8, 4, 2, 0,
-    ]  # fmt: skip
 
 
 def test_jobs_get_gpus_of_their_own(place: tuple[Experiment, Settings], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,30 +192,6 @@ def test_a_start_that_never_succeeds_is_not_tried_for_ever(
     local_queue.enqueue(home, run.paths, SUBMISSION, minutes=1, gpus=0)
     supervisor.supervise(home, jobs=1, tracking_uri="")
     assert started
-
-
-def test_wait_replaces_supervisors_but_not_for_ever(
-    place: tuple[Experiment, Settings], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs = prepare(*place)[:1]
-    write(runs[0])
-    write_state(runs[0].paths, State.QUEUED, attempt=0)
-    started: list[int] = []
-
-    def start(*_: object, **__: object) -> None:
-        started.append(1)
-        if len(started) == 2:  # the first one does nothing
-            write_state(runs[0].paths, State.FINISHED, attempt=1)
-
-    monkeypatch.setattr(supervisor, "start_detached", start)
-    monkeypatch.setattr(submit_module, "REPLACEMENT_SECONDS", 0.0)
-    monkeypatch.setattr(submit_module.time, "sleep", lambda seconds: None)
-    assert [state.state for state in wait(runs, place[1], lambda *_: None)] == [State.FINISHED]
-    assert len(started) == 2
-    write_state(runs[0].paths, State.QUEUED, attempt=0)
-    with pytest.raises(UserError, match=r"the supervisor does not stay alive: see .*log\.txt"):
-        wait(runs, place[1], lambda *_: None)
-    assert len(started) == 2 + submit_module.REPLACEMENTS
 
 
 def test_status_without_the_data_finds_runs_by_name(place: tuple[Experiment, Settings], tmp_path: Path) -> None:

@@ -22,12 +22,12 @@ from harness.launching import clean, local_queue, output
 from harness.launching.cancel import cancel
 from harness.launching.choose import chosen, found_runs, only
 from harness.launching.clean import leftovers, remove
+from harness.launching.decide import Action, decide
 from harness.launching.frozen_code import Submission, write_submission
+from harness.launching.job_file import Job, read_job, write_job
 from harness.launching.local_queue import Home
 from harness.launching.prepare import PreparedRun, prepare, write
-from harness.launching.slurm_jobs import Job, read_job, write_job
 from harness.launching.status import BROKEN, RunStatus, status_rows
-from harness.launching.submit import Action, decide
 from harness.matrix import Experiment, load_experiment
 from harness.processes import start_time
 from harness.runs import CANCELLED, RunPaths, State, read_state, settle, write_state

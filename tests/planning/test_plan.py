@@ -7,8 +7,8 @@ import pytest
 from training.tiny import write_place
 
 from harness.files import write_json
+from harness.launching.decide import decide
 from harness.launching.prepare import prepare, write
-from harness.launching.submit import decide
 from harness.matrix import load_experiment
 from harness.planning.disk import room
 from harness.planning.pilot import pilot_experiment

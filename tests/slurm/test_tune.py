@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 from tuning.launched import CONTROL, write_study
 
-from harness.launching.slurm_jobs import read_job
+from harness.launching.job_file import read_job
 from harness.runs import RunPaths, State, read_state
 from harness.tuning.study_file import storage_url
 from harness.tuning.trials import trials

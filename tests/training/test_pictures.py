@@ -1,5 +1,7 @@
 """Pictures of predictions on any photos."""
 
+import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -34,9 +36,28 @@ def test_min_score(trained: Training, shapes: Path, tmp_path: Path) -> None:
     assert not np.array_equal(cv2.imread(str(without)), cv2.imread(str(with_)))
 
 
-def test_broken_photo(trained: Training, tmp_path: Path) -> None:
+def test_files_that_are_no_photos_are_told_at_once(tmp_path: Path) -> None:
+    """Before the checkpoint is looked at."""
+    (tmp_path / "text.jpg").write_text("not a photo")
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "folder").mkdir()
+    names = ["text.jpg", "gone.jpg", "empty.jpg", "folder"]
+    with pytest.raises(UserError) as caught:
+        list(predict_images(tmp_path / "none.pth", [tmp_path / name for name in names], tmp_path, min_score=0.5))
+    no_image = "not a readable image; expected a photo, such as a JPEG or PNG"
+    whats = [no_image, "No such file or directory; name photos", no_image, "Is a directory; name photos"]
+    assert str(caught.value).splitlines() == [
+        f"{tmp_path / name}: {what}" for name, what in zip(names, whats, strict=True)
+    ]
+
+
+def test_a_photo_that_ends_early_costs_itself_alone(trained: Training, shapes: Path, tmp_path: Path) -> None:
     assert trained.saved is not None
-    (tmp_path / "broken.jpg").write_text("not a photo")
-    with pytest.raises(UserError, match=r"broken\.jpg") as caught:
-        list(predict_images(trained.saved.path, [tmp_path / "broken.jpg"], tmp_path, min_score=0.5))
-    assert "\n" not in str(caught.value)
+    whole, cut = tmp_path / os.fsdecode(b"wh\xf6le.png"), tmp_path / "cut.png"  # a name that is no UTF-8
+    shutil.copyfile(shapes / "val" / "000001.png", whole)
+    cut.write_bytes(whole.read_bytes()[:200])
+    made = []
+    with pytest.raises(UserError) as caught:
+        made.extend(predict_images(trained.saved.path, [cut, whole], tmp_path / "out", min_score=0.0))
+    assert str(caught.value) == f"{cut}: not a readable image; expected a photo, such as a JPEG or PNG"
+    assert [source for source, _, _ in made] == [whole]

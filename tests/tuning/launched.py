@@ -11,7 +11,7 @@ from training.tiny import MATRIX, write_place
 
 from harness.failures import Failure
 from harness.files import write_json
-from harness.launching import submit, supervisor
+from harness.launching import decide, submit, supervision, supervisor
 from harness.launching.local_queue import Home
 from harness.runs import RunPaths, State, next_attempt, read_state, write_state
 from harness.settings import Settings, load_settings
@@ -76,7 +76,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, settings: Settings, act: Callable[
     found = StandIns(act)
     monkeypatch.setattr(supervisor, "start_detached", lambda *_, **__: None)
     monkeypatch.setattr(submit, "freeze", lambda _: settings.run_root)
-    monkeypatch.setattr(submit, "present_code", lambda: "0123456789ab")
+    monkeypatch.setattr(supervision, "freeze", lambda _: settings.run_root)
+    monkeypatch.setattr(decide, "present_code", lambda: "0123456789ab")
     monkeypatch.setattr(submit, "require_sound", lambda *_: None)
     monkeypatch.setattr(controller, "replace_supervisor", lambda *_: None)
     monkeypatch.setattr(controller, "repair", lambda *_: None)

@@ -15,11 +15,12 @@ import pytest
 from harness.errors import UserError
 from harness.failures import Failure
 from harness.files import read_json, write_json
+from harness.launching.local_queue import Home
 from harness.leases import acquire
 from harness.runs import RunPaths, State, read_state, write_state
 from harness.settings import Settings
 from harness.trial_file import read_trial
-from harness.tuning import controller, turn
+from harness.tuning import controller, ending, turn
 from harness.tuning.controller import control
 from harness.tuning.study_file import Study, storage_url, study_folder
 from harness.tuning.trials import TrialState, trials
@@ -122,7 +123,7 @@ def test_a_preempted_run_is_at_work(place: tuple[Study, Settings], monkeypatch: 
                 write_state(paths, State.RUNNING, attempt=1)
         look(home)
 
-    monkeypatch.setattr(controller.time, "sleep", lambda _: requeued(controller.Home(place[1].run_root)))
+    monkeypatch.setattr(controller.time, "sleep", lambda _: requeued(Home(place[1].run_root)))
     runs.act = lambda paths: None if number(paths) == 0 and len(waited) < 6 else finish(paths)
     control(*place, lambda _: None)
     assert states(*place) == ["COMPLETE"] * 4
@@ -332,7 +333,7 @@ def test_what_is_decided_holds_for_the_next_controller(
 
     runs = stand_in(monkeypatch, place[1], act)
     with monkeypatch.context() as patch:
-        patch.setattr(controller, "cancel", crash)
+        patch.setattr(ending, "cancel", crash)
         with pytest.raises(KeyboardInterrupt):
             control(*place, lambda _: None)
     (paths,) = [trial.paths for trial in trials(*place) if trial.number == 1]
@@ -346,7 +347,7 @@ def test_a_run_that_came_to_its_end_is_complete(tmp_path: Path, shapes: Path, mo
     """Although it was told to leave."""
     place = pruned_place(tmp_path, shapes)
     monkeypatch.setattr(controller._Controller, "_is_last", lambda *_: False)
-    monkeypatch.setattr(controller, "cancel", lambda runs, _: [finish(paths) for paths in runs])
+    monkeypatch.setattr(ending, "cancel", lambda runs, _: [finish(paths) for paths in runs])
 
     def act(paths: RunPaths) -> None:
         validate(paths, 1, 0.4 if number(paths) == 0 else 0.1)

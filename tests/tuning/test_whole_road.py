@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.launching import job, submit, supervisor
+from harness.launching import job, submit, supervision, supervisor
 from harness.launching.local_queue import Home
 from harness.launching.prepare import PreparedRun
 from harness.run_log import merged_rows
@@ -33,6 +33,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tiny: None, no_shipper: None, signals:
 
     monkeypatch.setattr(supervisor, "start_detached", work)
     monkeypatch.setattr(submit, "freeze", lambda _: Path())
+    monkeypatch.setattr(supervision, "freeze", lambda _: Path())
     monkeypatch.setattr(submit, "require_sound", lambda *_: None)
 
 
