@@ -97,7 +97,7 @@ def devices() -> Iterator[Check]:
 
     memory = psutil.virtual_memory().total / 2**30
     cores = len(os.sched_getaffinity(0))
-    yield Check(name="cpu", status="ok", detail=f"{cores} cores, {memory:.0f} GB of memory")
+    yield Check(name="cpu", status="ok", detail=f"{count(cores, 'core')}, {memory:.0f} GB of memory")
     if not torch.cuda.is_available():
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU build"
         detail = f"no GPU can be used (torch is {built}): runs go to the CPU, fp16 recipes as bf16"
@@ -139,7 +139,7 @@ def writable(name: str, folder: Path) -> Check:
             pass
     except OSError as error:
         return Check(name=name, status="fail", detail=f"{there} cannot be written: {error.strerror}", todo=todo)
-    free = shutil.disk_usage(there).free / 2**30
+    free = shutil.disk_usage(there).free / 1e9
     detail = f"{folder}, {free:.0f} GB free{'' if there == folder else ' (made at first use)'}"
     if free < FREE_GB:
         return Check(name=name, status="warn", detail=detail, todo=f"make room, or set {name} to a larger disk")

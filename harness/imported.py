@@ -6,7 +6,8 @@ from pathlib import Path
 
 from harness.cell import parse_name
 from harness.run_log import merged_rows
-from harness.runs import RunPaths, RunSpec, experiment_runs, read_spec
+from harness.run_paths import RunPaths, experiment_runs
+from harness.run_spec import RunSpec, read_spec
 
 EXPERIMENT = "imported"
 """The experiment of all imported runs."""

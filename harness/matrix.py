@@ -13,8 +13,9 @@ from harness.document import Document, Loc, validate
 from harness.errors import UserError
 from harness.matrix_cells import CellReader, selects
 from harness.matrix_file import NAME, MatrixFile, Resources
-from harness.recipe import FROM_SCRATCH, Recipe, Shortening, field_names, parse_value, shortened, with_overrides
-from harness.runs import Origin
+from harness.recipe import FROM_SCRATCH, Recipe, field_names, parse_value, with_overrides
+from harness.run_spec import Origin
+from harness.shortening import Shortening, shortened
 from harness.wording import did_you_mean, shown
 
 

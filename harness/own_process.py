@@ -1,6 +1,7 @@
 """A function called in a process of its own, so that its memory is its own, and ends with it."""
 
 import os
+import signal
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -27,6 +28,9 @@ def in_own_process(function: Callable[Given, Result], *args: Given.args, **kwarg
         answer = answers.recv()
     except EOFError:
         answer = None
+    except BaseException:  # Ctrl-C; whoever waits at the caller's end would wait for the process, too
+        process.kill()
+        raise
     process.join()
     if isinstance(answer, UserError):
         raise answer
@@ -39,6 +43,7 @@ def in_own_process(function: Callable[Given, Result], *args: Given.args, **kwarg
 def _call(
     parent: int, sender: Connection, function: Callable[..., Result], args: tuple[object], kwargs: dict[str, object]
 ) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's, who ends this
     end_with(parent)  # or it would go on measuring, beside the process that the caller's next start measures in
     try:
         sender.send((function(*args, **kwargs),))

@@ -36,7 +36,8 @@ def records(experiment: Experiment) -> "pandas.DataFrame":
 
     Raises UserError where the store cannot be reached or has no such experiment.
     """
-    from harness.reporting.records import frame, from_tracking
+    from harness.reporting.records import frame
+    from harness.reporting.tracked_records import from_tracking
     from harness.settings import load_settings
 
     settings = load_settings()

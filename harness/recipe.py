@@ -1,9 +1,8 @@
-"""A recipe: every number that training and testing of one cell use, flat; its hash; its shortening.
+"""A recipe: every number that training and testing of one cell use, flat; its values from files; its differences.
 
 The defaults are the published mask_rcnn_r50_fpn_1x_coco (mmdetection 2.x). No torch is imported here.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,9 +14,6 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from harness.errors import UserError
 from harness.wording import shown
-
-NUMERICS = 2
-"""Raised, with a CHANGELOG line, when a fix changes the results of an unchanged recipe; part of every identity."""
 
 Depth = Literal[18, 50, 101]
 
@@ -136,42 +132,6 @@ class Recipe:
     kernels: Literal["reference", "fast"] = _f(
         "reference", "precision", "fast: channels last, batch norm folded in testing; differs by rounding alone"
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shortening:
-    """How a run stops short of its recipe, for demos and trials. Such a run is marked wherever it is shown."""
-
-    epochs: int | None = None
-    iterations_per_epoch: int | None = None
-    image_scale: float | None = None  # factor on every training and test scale
-    eval_images: int | None = None
-
-    def __bool__(self) -> bool:
-        return any(value is not None for value in asdict(self).values())
-
-    def describe(self) -> str:
-        """Such as "epochs=2, image_scale=0.12"."""
-        return ", ".join(f"{name}={value}" for name, value in asdict(self).items() if value is not None)
-
-
-def shortened(recipe: Recipe, shortening: Shortening) -> Recipe:
-    """The recipe as it is executed: fewer epochs (rate steps in proportion) and smaller images."""
-    if shortening.epochs is not None:
-        factor = shortening.epochs / recipe.epochs
-        steps = tuple(dict.fromkeys(max(1, round(step * factor)) for step in recipe.lr_steps))
-        recipe = replace(recipe, epochs=shortening.epochs, lr_steps=steps)
-    if shortening.image_scale is not None:
-        recipe = replace(
-            recipe,
-            train_scales=tuple(_scaled(scale, shortening.image_scale) for scale in recipe.train_scales),
-            test_scale=_scaled(recipe.test_scale, shortening.image_scale),
-        )
-    return recipe
-
-
-def _scaled(scale: tuple[int, int], factor: float) -> tuple[int, int]:
-    return max(1, round(scale[0] * factor)), max(1, round(scale[1] * factor))
 
 
 def field_names() -> list[str]:
@@ -295,34 +255,3 @@ def diff(one: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]]:
     """The fields in which two recipes differ: name -> (one's value, other's value)."""
     pairs = ((name, getattr(one, name), getattr(other, name)) for name in field_names())
     return {name: (a, b) for name, a, b in pairs if a != b}
-
-
-def identity_fields(recipe: Recipe) -> dict[str, Any]:
-    """The fields that change results and differ from their schema defaults."""
-    return {
-        entry.name: getattr(recipe, entry.name)
-        for entry in fields(Recipe)
-        if entry.metadata["identity"] and getattr(recipe, entry.name) != entry.default
-    }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Digests:
-    """Content digests of what a recipe reads: sha256 in hexadecimal (of pretrained weights: its published start)."""
-
-    train_annotations: str
-    val_annotations: str
-    pretrained: str
-
-
-def identity(recipe: Recipe, digests: Digests) -> str:
-    """The recipe's identity, 16 hexadecimal digits: equal for what must give equal results, whatever paths, hosts or
-
-    clusters. A field added to the schema later, at its default, changes no identity.
-    """
-    return digest({"fields": identity_fields(recipe), "digests": asdict(digests), "numerics": NUMERICS})
-
-
-def digest(value: Any) -> str:
-    """16 hexadecimal digits of a canonical JSON form."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]

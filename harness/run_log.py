@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.files import replacing, write_text
-from harness.runs import RunPaths
+from harness.run_paths import RunPaths
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

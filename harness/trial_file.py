@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.files import known_fields, read_json, write_json
-from harness.runs import RunPaths
+from harness.run_paths import RunPaths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """A GPU that is not there: tensors that say they are on one, with their values on the CPU.
 
 What runs on them takes the branches of a GPU, and an operation that mixes devices fails as it does there. Kernels,
-streams and memory are not pretended: tests that need those are marked gpu.
+streams, memory and autocast, which casts nothing here, are not pretended: tests that need those are marked gpu.
 """
 
 from collections import Counter
@@ -129,5 +129,6 @@ def pretended_gpu() -> Iterator[None]:
         for name, function in told.items():
             patch.setattr(torch.cuda, name, function)
         patch.setattr(torch.cuda, "Event", _Event)
+        patch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
         waits.clear()
         yield

@@ -87,10 +87,10 @@ def test_the_cores_and_memory_of_this_machine() -> None:
 
 def test_a_folder_that_can_be_written_and_its_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage._replace(free=7 * 2**30))
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage._replace(free=8 * 10**9))
     there, coming = doctor.writable("run_root", tmp_path), doctor.writable("run_root", tmp_path / "a/b")
-    assert (there.status, there.detail) == ("ok", f"{tmp_path}, 7 GB free")
-    assert (coming.status, coming.detail) == ("ok", f"{tmp_path / 'a/b'}, 7 GB free (made at first use)")
+    assert (there.status, there.detail) == ("ok", f"{tmp_path}, 8 GB free")
+    assert (coming.status, coming.detail) == ("ok", f"{tmp_path / 'a/b'}, 8 GB free (made at first use)")
     assert not (tmp_path / "a").exists()
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage._replace(free=2**30))
     assert doctor.writable("run_root", tmp_path).status == "warn"

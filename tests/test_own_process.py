@@ -79,3 +79,24 @@ def test_it_does_not_outlive_its_caller(tmp_path: Path) -> None:
         time.sleep(0.05)
     assert forked.is_running()
     forked.kill()
+
+
+def call_until_interrupted(folder: Path) -> None:
+    os.setsid()
+    try:
+        in_own_process(linger, folder / "called")
+    except KeyboardInterrupt:
+        (folder / "said").write_text("interrupted")
+
+
+def test_an_interrupt_is_the_callers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C goes to both: the process that was called ends without a word."""
+    caller = multiprocessing.get_context("spawn").Process(target=call_until_interrupted, args=(tmp_path,))
+    caller.start()
+    called = psutil.Process(read_pid(tmp_path / "called"))
+    assert caller.pid is not None
+    os.killpg(caller.pid, signal.SIGINT)
+    caller.join(60)
+    assert (caller.exitcode, (tmp_path / "said").read_text()) == (0, "interrupted")
+    assert not called.is_running()
+    assert capfd.readouterr().err == ""

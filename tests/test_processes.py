@@ -10,7 +10,8 @@ import pytest
 from harness import processes
 from harness.leases import acquire
 from harness.processes import has_died, is_here, is_working, signature, start_time, whereabouts
-from harness.runs import RunPaths, RunState, State, read_state, write_state
+from harness.run_paths import RunPaths
+from harness.run_state import RunState, State, read_state, write_state
 
 
 def test_a_process_works_until_it_ends_reaped_or_not():
@@ -54,7 +55,8 @@ import sys
 from pathlib import Path
 from harness.leases import acquire
 from harness.processes import is_working
-from harness.runs import RunPaths, read_state
+from harness.run_paths import RunPaths
+from harness.run_state import read_state
 folder, pid = Path(sys.argv[1]), int(sys.argv[2])
 print(read_state(RunPaths(folder)).state, acquire(folder / "lease"), is_working(pid, float(sys.argv[3])))
 """

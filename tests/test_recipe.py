@@ -1,132 +1,15 @@
-"""Recipes: values from files, contradictions, shortening, identity."""
+"""Recipes: values from files, contradictions, differences."""
 
 import json
 import math
-from dataclasses import field, fields, make_dataclass, replace
-from pathlib import Path
+from dataclasses import fields
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from harness import recipe as module
-from harness.cell import PUBLISHED, all_cells, parse_name
+from harness.cell import all_cells, parse_name
 from harness.errors import UserError
-from harness.recipe import (
-    Digests,
-    Recipe,
-    Shortening,
-    check,
-    diff,
-    field_names,
-    from_dict,
-    identity,
-    identity_fields,
-    parse_value,
-    shortened,
-    to_dict,
-    with_overrides,
-)
-
-FROZEN = Path(__file__).parent / "frozen/identities.json"
-DIGESTS = Digests(train_annotations="a" * 64, val_annotations="b" * 64, pretrained="0676ba61")
-
-# The published starts of the weight files' sha256.
-WEIGHTS = {
-    "torchvision://resnet50": "0676ba61",
-    "torchvision://resnet101": "63fe2227",
-    "open-mmlab://detectron2/resnet50_caffe": "5891d200",
-    "open-mmlab://detectron2/resnet101_caffe": "6cc46731",
-    "open-mmlab://resnext101_32x4d": "a5af3160",
-    "open-mmlab://resnext101_64x4d": "ee2c6f71",
-    "open-mmlab://detectron2/resnext101_32x8d": "1516f1aa",
-}
-
-
-def test_the_identities_of_the_published_cells_are_frozen() -> None:
-    """A difference here makes every finished run a stranger: raise NUMERICS, or give a new field its old behaviour."""
-    found = {}
-    for name in sorted(PUBLISHED):
-        recipe = parse_name(name).recipe()
-        digests = Digests(
-            train_annotations="coco2017-train", val_annotations="coco2017-val", pretrained=WEIGHTS[recipe.pretrained]
-        )
-        found[name] = identity(recipe, digests)
-    assert found == json.loads(FROZEN.read_text())
-    assert len(set(found.values())) == 21
-
-
-def test_all_cells_have_their_own_identity() -> None:
-    cells = [cell.recipe() for cell in all_cells()]
-    digests = [replace(DIGESTS, pretrained=recipe.pretrained) for recipe in cells]
-    assert len({identity(recipe, digest) for recipe, digest in zip(cells, digests, strict=True)}) == len(cells)
-
-
-def test_a_new_field_at_its_default_changes_no_identity(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = parse_name("mask_rcnn_r50_fpn_2x_coco").recipe()
-    before = identity(recipe, DIGESTS)
-    metadata = {"section": "roi", "text": "", "identity": True}
-    wider = make_dataclass(
-        "Recipe",
-        [("dropout", float, field(default=0.0, metadata=metadata))],
-        bases=(Recipe,),
-        frozen=True,
-        kw_only=True,
-    )
-    monkeypatch.setattr(module, "Recipe", wider)
-    values = {entry.name: getattr(recipe, entry.name) for entry in fields(Recipe)}
-    assert [entry.name for entry in fields(wider)][-1] == "dropout"
-    assert identity(wider(**values), DIGESTS) == before
-    assert identity(wider(**values, dropout=0.1), DIGESTS) != before
-
-
-def other_value(name: str) -> Any:
-    """A valid value of a field other than its default."""
-    default = getattr(Recipe(), name)
-    choices: list[Any] = ["bgr", "value", "polygon", "caffe", "GN", "resized", "AdamW", "fp16", "fast", 18, "other"]
-    if isinstance(default, bool):
-        return not default
-    if isinstance(default, tuple):
-        return [[v + 1 for v in scale] for scale in default] if name == "train_scales" else [v + 1 for v in default]
-    if isinstance(default, int | float) and name != "depth":
-        return default / 2 if isinstance(default, float) else default + 1
-    return next(value for value in choices if value != default and fits(name, value))
-
-
-def fits(name: str, value: Any) -> bool:
-    try:
-        parse_value(name, value)
-    except ValueError:
-        return False
-    return True
-
-
-@pytest.mark.parametrize("name", field_names())
-def test_identity_follows_every_field_but_the_two_names(name: str) -> None:
-    changed = replace(Recipe(), **{name: parse_value(name, other_value(name))})
-    assert changed != Recipe()
-    same = identity(changed, DIGESTS) == identity(Recipe(), DIGESTS)
-    assert same == (name in ("dataset", "pretrained"))
-
-
-def test_identity_follows_digests_and_numerics(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = identity(Recipe(), DIGESTS)
-    for name in ("train_annotations", "val_annotations", "pretrained"):
-        assert identity(Recipe(), replace(DIGESTS, **{name: "c" * 64})) != before
-    monkeypatch.setattr(module, "NUMERICS", module.NUMERICS + 1)
-    assert identity(Recipe(), DIGESTS) != before
-    assert len(before) == 16
-    assert int(before, 16) >= 0
-
-
-def test_only_what_differs_from_the_defaults_is_hashed() -> None:
-    assert identity_fields(Recipe()) == {}
-    assert identity_fields(parse_name("mask_rcnn_r101_fpn_2x_coco").recipe()) == {
-        "depth": 101,
-        "epochs": 24,
-        "lr_steps": (16, 22),
-    }
+from harness.recipe import Recipe, check, diff, from_dict, parse_value, to_dict, with_overrides
 
 
 def test_every_recipe_survives_json() -> None:
@@ -219,30 +102,6 @@ def test_training_from_scratch_freezes_nothing_unless_told() -> None:
     told = with_overrides(caffe, {"pretrained": "none", "bn_eval": True})
     assert (told.frozen_stages, told.bn_eval, told.bn_affine_trained) == (-1, True, True)
     assert with_overrides(caffe, {"lr": 0.01}).frozen_stages == 1
-
-
-def test_shortened_moves_the_rate_steps_in_proportion() -> None:
-    """3 of 12 epochs: steps 8 and 11 become 2 and 2.75, rounded to 3. A tenth of 1333 x 800: 133.3 x 80."""
-    short = shortened(Recipe(), Shortening(epochs=3, image_scale=0.1))
-    assert (short.epochs, short.lr_steps) == (3, (2, 3))
-    assert (short.train_scales, short.test_scale) == (((133, 80),), (133, 80))
-    assert diff(Recipe(), short).keys() == {"epochs", "lr_steps", "train_scales", "test_scale"}
-
-
-@given(epochs=st.integers(1, 50), cell=st.sampled_from([cell.name for cell in all_cells()]))
-def test_shortened_recipes_are_sound(epochs: int, cell: str) -> None:
-    short = shortened(parse_name(cell).recipe(), Shortening(epochs=epochs, image_scale=0.0001))
-    assert list(short.lr_steps) == sorted(set(short.lr_steps))
-    assert all(step >= 1 for step in short.lr_steps)
-    assert all(side >= 1 for scale in short.train_scales for side in scale)
-
-
-def test_a_shortening_says_what_it_does() -> None:
-    assert not Shortening()
-    assert Shortening(eval_images=0)
-    assert Shortening(epochs=2, image_scale=0.12).describe() == "epochs=2, image_scale=0.12"
-    assert shortened(Recipe(), Shortening()) == Recipe()
-    assert shortened(Recipe(), Shortening(iterations_per_epoch=5, eval_images=9)) == Recipe()
 
 
 def test_diff_names_fields_with_both_values() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness import run_log, runs
-from harness.runs import RunPaths
+from harness import run_log
+from harness.run_paths import RunPaths, next_attempt
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_attempts_that_overlap_merge_to_one_journal(paths: RunPaths) -> None:
     first = [row("attempt", 0, attempt=1), row("train", 50), row("train", 100), row("val", 100), row("train", 150)]
     second = [row("attempt", 100, attempt=2), row("train", 150, again=True), row("train", 200), row("val", 200)]
     for number, rows, tail in ((1, first, '{"mode": "train", "st'), (2, second, "")):
-        runs.next_attempt(paths)
+        next_attempt(paths)
         paths.segment(number).write_text("".join(json.dumps(entry) + "\n" for entry in rows) + tail)
     merged = run_log.merged_rows(paths)
     assert [(entry["mode"], entry["step"]) for entry in merged] == [
@@ -47,7 +47,7 @@ def test_a_val_row_stands_where_its_iteration_is(paths: RunPaths) -> None:
     first = [row("attempt", 0), row("train", 1), row("train", 2), row("train", 3), row("val", 2), row("train", 4)]
     second = [row("attempt", 4), row("train", 5), row("val", 4), row("train", 6), row("val", 6)]
     for number, rows in ((1, first), (2, second)):
-        runs.next_attempt(paths)
+        next_attempt(paths)
         paths.segment(number).write_text("".join(json.dumps(entry) + "\n" for entry in rows))
     merged = [(entry["mode"], entry["step"]) for entry in run_log.merged_rows(paths)]
     assert [entry for entry in merged if entry[0] != "attempt"] == [
@@ -72,7 +72,7 @@ def test_a_superseded_attempt_cannot_interleave(paths: RunPaths) -> None:
     first = [row("attempt", 0, journal={}), row("train", 100), row("train", 150, old=True), row("train", 200, old=True)]
     second = [row("attempt", 50, journal={"0001": 2}), row("train", 100, again=True), row("train", 150)]
     for number, rows in ((1, first), (2, second)):
-        runs.next_attempt(paths)
+        next_attempt(paths)
         paths.segment(number).write_text("".join(json.dumps(entry) + "\n" for entry in rows))
     assert {name: len(rows) for name, rows in run_log.segments(paths).items()} == {"0001": 2, "0002": 3}
     assert [(entry["mode"], entry["step"]) for entry in run_log.merged_rows(paths)] == [

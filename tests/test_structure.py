@@ -34,7 +34,20 @@ BASE = {
     "provenance",
     "shipped",
 }
-SPINE = {"recipe", "axes", "cell", "published", "imported", "runs", "run_log", "trial_file"}
+SPINE = {
+    "recipe",
+    "shortening",
+    "identity",
+    "axes",
+    "cell",
+    "published",
+    "imported",
+    "run_paths",
+    "run_spec",
+    "run_state",
+    "run_log",
+    "trial_file",
+}
 ONLY = {
     "detection": BASE,
     "data": BASE,

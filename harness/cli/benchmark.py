@@ -8,6 +8,7 @@ import typer
 
 from harness.cli.experiment import load
 from harness.cli.output import Json, print_json, print_note, print_table
+from harness.wording import count
 
 if TYPE_CHECKING:
     from harness.launching.benchmark import Measured, Target
@@ -96,7 +97,7 @@ def _show(results: list[dict[str, Any]]) -> None:
         (
             result["name"],
             result["precision"],
-            f"{result['memory_mb'] / 1024:.1f} ({result['memory_kind']}, {result['memory_images']} images)",
+            f"{result['memory_mb'] / 1024:.1f} ({result['memory_kind']}, {count(result['memory_images'], 'image')})",
             f"{result['fps']:.1f}",
             f"{1000 * result['median_s']:.0f} / {1000 * result['p90_s']:.0f}",
             result["fps_images"],

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.output import Json, print_json, print_table
-from harness.wording import count
+from harness.wording import count, size
 
 if TYPE_CHECKING:
+    from harness.data.check import Report
     from harness.data.coco import CocoSplit
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -28,17 +29,17 @@ def check(
     from harness.cli.progress import count_bar
     from harness.data.check import check_split
 
-    reports = {}
+    reports: dict[str, Report] = {}
     for part, split in zip(("train", "val"), _splits(name), strict=True):
         with count_bar(f"{name} {part}") as progress:
-            reports[part] = check_split(split, decode=not fast, progress=progress)
+            reports[part] = check_split(split, train=reports.get("train"), decode=not fast, progress=progress)
     errors = sum(report.errors for report in reports.values())
     if json:
         print_json({part: asdict(report) | {"errors": report.errors} for part, report in reports.items()})
     else:
         for part, report in reports.items():
             sizes = f"{count(report.images, 'image')}, {count(report.annotations, 'annotation')}"
-            print(f"{part}: {sizes}, {report.categories} categories, {count(report.errors, 'error')}")
+            print(f"{part}: {sizes}, {count(report.categories, 'category')}, {count(report.errors, 'error')}")
             rows = [(f.severity, f.kind, f.count, "; ".join(f.offenders)) for f in report.findings]
             print_table(("severity", "finding", "count", "first"), rows) if rows else None
     if errors:
@@ -77,7 +78,7 @@ def shapes(
     with count_bar("shapes") as progress:
         made = generate_shapes(out, train=train, val=val, seed=seed, size=size, progress=progress)
     print(f"{out}: {train} training and {val} validation images {'written' if made else 'are there already'}")
-    print(f"now name it in harness.toml:\n\n[datasets.shapes]\nroot = {str(out)!r}")
+    _show_entry("shapes", out)
 
 
 @app.command()
@@ -90,7 +91,16 @@ def coco(
 
     filled = fetch_coco(root, progress=share_on_terminal)
     print(f"{root}: {'filled ' + ', '.join(filled) if filled else 'complete already'}")
-    print(f"now name it in harness.toml:\n\n[datasets.coco2017]\nroot = {str(root)!r}")
+    _show_entry("coco2017", root)
+
+
+def _show_entry(name: str, root: Path) -> None:
+    """What harness.toml lacks, if it does not know the data set."""
+    from harness.settings import load_settings
+
+    known = load_settings().datasets.get(name)
+    if known is None or known.root.resolve() != root.resolve():
+        print(f"now name it in harness.toml:\n\n[datasets.{name}]\nroot = {str(root)!r}")
 
 
 @app.command()
@@ -105,7 +115,21 @@ def pack(
         with count_bar(str(place)) as progress:
             packed = pack(place, progress=progress)
         made = f"sha256 {packed.sha256}" if packed.sha256 else "is there already"
-        print(f"{packed.path}: {count(packed.files, 'file')}, {packed.size / 1e9:.2f} GB, {made}")
+        print(f"{packed.path}: {count(packed.files, 'file')}, {size(packed.size)}, {made}")
+    if lines := _naming_tars(name):
+        print("harness.toml names folders, which are read as they are; for the tars, set there:", "", *lines, sep="\n")
+
+
+def _naming_tars(name: str) -> list[str]:
+    """The lines of harness.toml with which a data set is read from its tars, where it names folders."""
+    from harness.data.image_files import is_packed
+    from harness.data.tar import SUFFIX
+    from harness.settings import load_settings
+
+    known = load_settings().datasets.get(name)
+    named = {} if known is None else {"train_images": known.train_images, "val_images": known.val_images}
+    lines = [f"{key} = '{Path(at)}{SUFFIX}'" for key, at in named.items() if at and not is_packed(Path(at))]
+    return [f"[datasets.{name}]", *lines] if lines else []
 
 
 def _image_folders(name: str) -> list[Path]:

@@ -242,7 +242,7 @@ def follow(
     to: where; None: stdout. all_of: how many there are, of which others were not submitted; None: no others.
     """
     from harness.launching.wait import wait
-    from harness.runs import State
+    from harness.run_state import State
 
     def changed(run: Any, state: Any) -> None:
         said = f"{run.spec.name} seed {run.spec.seed}: {state.state} {state.progress or state.reason}"

@@ -168,8 +168,8 @@ def report(
 
 def _write(loaded: "Experiment", settings: "Settings", folder: Path, curves: list[str]) -> None:
     from harness.reporting.page import write_report
-    from harness.reporting.records import from_tracking
-    from harness.runs import experiment_folder, experiment_runs
+    from harness.reporting.tracked_records import from_tracking
+    from harness.run_paths import experiment_folder, experiment_runs
     from harness.tracking.repair import repair
     from harness.tracking.store import shown
 

@@ -13,7 +13,7 @@ from harness.wording import count
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from harness.runs import RunPaths
+    from harness.run_paths import RunPaths
     from harness.settings import Settings
 
 
@@ -174,7 +174,8 @@ def sync(
     follow: Annotated[bool, typer.Option("--follow", help="Go on until every run has ended.")] = False,
 ) -> None:
     """Ship what MLflow does not have yet of an experiment's runs."""
-    from harness.runs import experiment_runs, unreadable
+    from harness.run_paths import experiment_runs
+    from harness.run_state import unreadable
     from harness.settings import load_settings
     from harness.tracking.shipment import ship
     from harness.tracking.shipper import follow_all

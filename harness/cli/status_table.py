@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.cli.experiment import conclusion
-from harness.runs import State
+from harness.run_state import State
 from harness.wording import duration, hours, percent
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ def follow_with_report(loaded: "Experiment", settings: "Settings", decisions: "l
 def _chain(loaded: "Experiment", settings: "Settings", decisions: "list[Decision]") -> "Chain":
     from harness.launching.chain import plan_chain
     from harness.planning.cost import find_cluster
-    from harness.runs import Origin
+    from harness.run_spec import Origin
 
     options = ["--published-checkpoints"] if loaded.origin == Origin.PUBLISHED else []
     runs = [decision.run for decision in decisions]
@@ -68,7 +68,7 @@ def find_doubts(
     """
     from harness.planning.bounds import crowded, require_budget, require_room
     from harness.planning.plan import plan_of, unmeasured
-    from harness.runs import Origin
+    from harness.run_spec import Origin
 
     plan = plan_of(loaded, settings, decisions)
     if budget is not None:
@@ -124,7 +124,7 @@ def _plain(decision: "Decision") -> dict[str, Any]:
 def _show_other_codes(decisions: "list[Decision]") -> None:
     """Which runs do not work with the present code, and what can be done."""
     from harness.launching.frozen_code import present_code
-    from harness.runs import State
+    from harness.run_state import State
 
     present = present_code()
     others = [entry for entry in decisions if entry.code != present and entry.state.state != State.FINISHED]

@@ -87,7 +87,7 @@ def tune(
 def _cancel(study: "Study", settings: "Settings", typed: str) -> None:
     from harness.launching.cancel import cancel
     from harness.launching.local_queue import Home
-    from harness.runs import experiment_runs
+    from harness.run_paths import experiment_runs
     from harness.tuning.turn import stop
 
     stop(study, settings)
@@ -155,7 +155,7 @@ def _dimension(study: "Study", dimension: Any) -> tuple[str, str, str]:
 def _show_trials(study: "Study", settings: "Settings", typed: str, *, json: bool) -> None:
     """A line a trial, and the best."""
     from harness.launching.status import status_rows
-    from harness.runs import experiment_runs
+    from harness.run_paths import experiment_runs
     from harness.tracking.repair import repair
     from harness.tuning.trials import trials, trials_experiment
 

@@ -7,7 +7,7 @@ from harness.cli.output import print_note
 
 if TYPE_CHECKING:
     from harness.launching.prepare import PreparedRun
-    from harness.runs import RunState
+    from harness.run_state import RunState
     from harness.settings import Settings
     from harness.tuning.study_file import Study
 

@@ -55,7 +55,7 @@ def status(
     from harness.launching.chain import lines
     from harness.launching.ends import warning
     from harness.launching.status import status_rows
-    from harness.runs import experiment_runs
+    from harness.run_paths import experiment_runs
     from harness.settings import load_settings
     from harness.tracking.repair import repair
 
@@ -193,7 +193,8 @@ def wait(experiment: ExperimentFile, published_checkpoints: PublishedCheckpoints
     """Wait until every run of a matrix file has ended; the exit code is 0 where all have finished, else 1."""
     from harness.launching.prepare import PreparedRun
     from harness.launching.status import BROKEN, NEW, status_rows
-    from harness.runs import RunPaths, read_spec
+    from harness.run_paths import RunPaths
+    from harness.run_spec import read_spec
     from harness.settings import load_settings
 
     settings = load_settings()

@@ -9,7 +9,9 @@ from harness.comparing.gate import Number
 from harness.errors import UserError
 from harness.files import read_json
 from harness.published import published_rows
-from harness.runs import RunPaths, State, read_spec
+from harness.run_paths import RunPaths
+from harness.run_spec import read_spec
+from harness.run_state import State
 
 if TYPE_CHECKING:
     from harness.reporting.records import Record
@@ -57,8 +59,8 @@ def of_run(paths: RunPaths, missing: int = 0) -> Result:
 def of_experiment(file: Path, tracking_uri: str) -> list[Result]:
     """The results of a matrix file's cells, from MLflow."""
     from harness.matrix import load_experiment
-    from harness.reporting.records import from_tracking
     from harness.reporting.rows import match
+    from harness.reporting.tracked_records import from_tracking
 
     experiment = load_experiment(file)
     rows, _ = match(experiment, from_tracking(tracking_uri, experiment.name))

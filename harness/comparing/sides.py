@@ -9,7 +9,9 @@ from harness.errors import UserError
 from harness.files import read_json, sha256
 from harness.recipe import Recipe
 from harness.reporting.link_rules import DIGEST_IN_NAME
-from harness.runs import RunPaths, RunSpec, State, experiment_runs, read_spec, read_state, unreadable
+from harness.run_paths import RunPaths, experiment_runs
+from harness.run_spec import RunSpec, read_spec
+from harness.run_state import State, read_state, unreadable
 from harness.wording import did_you_mean
 
 if TYPE_CHECKING:

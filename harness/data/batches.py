@@ -21,6 +21,7 @@ from harness.data.masks import Parts
 from harness.data.transforms import Augmentation, Sample, augment, normalise, padded
 from harness.errors import UserError
 from harness.structures import Batch, Polygons
+from harness.wording import count
 
 _PURPOSES = {"order": 0, "augmentation": 1, "training": 2}
 
@@ -119,7 +120,7 @@ def training_batches(
     if total_batch // micro_batch < world:
         raise UserError(
             f"{world} processes cannot share a batch of {total_batch} in micro-batches of {micro_batch}: use at most "
-            f"{total_batch // micro_batch} processes"
+            f"{count(total_batch // micro_batch, 'process')}"
         )
     plan = plan_epoch(
         index.landscape()[image_indices],

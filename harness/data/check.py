@@ -1,6 +1,6 @@
 """What is wrong with a data set: every fault counted, with its first offenders."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import isfinite
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from harness.data.coco import CocoSplit
+from harness.data.coco import CocoSplit, unlike_categories
 from harness.data.image_files import file_names, has_file, is_packed, read_file
 from harness.data.tar import changed_files
 from harness.errors import UserError
@@ -29,6 +29,7 @@ SEVERITIES: dict[str, Severity] = {
     "image id used twice": "error",
     "annotation id used twice": "error",
     "category id used twice": "error",
+    "category unlike train's": "error",
     "unknown image id": "error",
     "unknown category": "error",
     "malformed box": "error",
@@ -68,6 +69,7 @@ class Report:
     images: int
     annotations: int
     categories: int
+    names: dict[int, str]  # of the categories, by id
     findings: tuple[Finding, ...]
 
     @property
@@ -79,12 +81,14 @@ class Report:
 def check_split(
     split: CocoSplit,
     *,
+    train: Report | None = None,
     decode: bool = True,
     workers: int = 4,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """Look at every entry of the instances file and every image.
 
+    train: what was found of the training split, whose categories this one is to have.
     decode: read the images too, to find broken, truncated and wrongly sized ones; else only their presence is checked.
     workers: threads that do so. progress is told the images done and their total.
     Raises UserError where the instances file is not JSON, or holds no lists of images, annotations and categories.
@@ -96,11 +100,13 @@ def check_split(
             raise UserError(f"{split.annotations}: no list {key!r}; expected a COCO instances file")
         entries[key] = content[key]
     images = {entry["id"]: entry for entry in entries["images"] if _is_image(entry)}
-    categories = {entry["id"] for entry in entries["categories"] if _is_category(entry)}
+    categories = {entry["id"]: entry["name"] for entry in entries["categories"] if _is_category(entry)}
     counted = _Counted()
     counted.add(_entry_faults("image entry", "image", entries["images"], _is_image))
     counted.add(_entry_faults("category", "category", entries["categories"], _is_category))
-    counted.add(_annotation_faults(entries["annotations"], images, categories))
+    if train is not None:
+        counted.add(("category unlike train's", text) for text in unlike_categories(categories, train.names))
+    counted.add(_annotation_faults(entries["annotations"], images, categories.keys()))
     counted.add(_file_faults(split.images, list(images.values()), decode=decode, workers=workers, progress=progress))
     if is_packed(split.images):
         counted.add(("tar unlike the folder beside it", name) for name in changed_files(split.images))
@@ -109,6 +115,7 @@ def check_split(
         images=len(entries["images"]),
         annotations=len(entries["annotations"]),
         categories=len(entries["categories"]),
+        names=categories,
         findings=counted.findings(),
     )
 
@@ -158,7 +165,7 @@ def _entry_faults(kind: str, short: str, entries: list[Any], is_good: Callable[[
         seen.add(entry["id"])
 
 
-def _annotation_faults(annotations: list[Any], images: dict[int, Any], categories: set[int]) -> Iterator[Fault]:
+def _annotation_faults(annotations: list[Any], images: dict[int, Any], categories: Set[int]) -> Iterator[Fault]:
     seen = set()
     annotated = set()
     for number, annotation in enumerate(annotations):

@@ -1,6 +1,7 @@
 """A COCO split: where it lies, and its index: the annotations, parsed once into flat arrays that processes share."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +16,7 @@ from harness.data.instances import parse_instances
 from harness.data.masks import Segmentation
 from harness.errors import UserError
 from harness.leases import holding, renewing
+from harness.wording import count, shown
 
 FORMAT = 1
 """Of a kept index: raised when the arrays or their meaning change."""
@@ -82,6 +84,11 @@ class CocoIndex:
             segmentations=[self._segmentation(annotation, self.sizes[image]) for annotation in here],
         )
 
+    @property
+    def categories(self) -> dict[int, str]:
+        """Category id -> name."""
+        return dict(zip(self.category_ids.tolist(), self.category_names, strict=True))
+
     def landscape(self) -> NDArray[np.bool_]:
         """N: whether width / height > 1; batches never mix the two kinds."""
         return self.sizes[:, 1] > self.sizes[:, 0]
@@ -143,6 +150,15 @@ def _index(arrays: Arrays, file: Path | None = None) -> CocoIndex:
     return CocoIndex(**arrays, category_names=names, file=file)
 
 
+def unlike_categories(found: Mapping[int, str], train: Mapping[int, str]) -> list[str]:
+    """Where the categories of a split (id -> name) are not those of its training split, which labels count through."""
+    return [
+        f"category {number}: {shown(found.get(number))}, in train {shown(train.get(number))}"
+        for number in sorted(found.keys() | train.keys())
+        if found.get(number) != train.get(number)
+    ]
+
+
 def train_filter(index: CocoIndex, min_size: int = 32) -> NDArray[np.int64]:
     """Numbers of the images to train on: with an annotation of any kind, and neither side under `min_size` pixels.
 
@@ -154,7 +170,8 @@ def train_filter(index: CocoIndex, min_size: int = 32) -> NDArray[np.int64]:
     large = index.sizes.min(axis=1) >= min_size
     if not (with_truth & large).any():
         raise UserError(
-            f"no image to train on: of {len(index.image_ids)} images, {with_truth.sum()} have a usable annotation "
-            f"with a mask and none of those has both sides of at least {min_size} pixels; run `harness data check`"
+            f"no image to train on: of {count(len(index.image_ids), 'image')}, {with_truth.sum()} have a usable "
+            f"annotation with a mask and none of those has both sides of at least {min_size} pixels; "
+            "run `harness data check`"
         )
     return np.flatnonzero((np.diff(index.first) > 0) & large)

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from harness.downloads import download
 from harness.errors import UserError
+from harness.wording import count
 
 BASE_URL = "http://images.cocodataset.org"
 
@@ -117,7 +118,7 @@ def _unpack(archive: Archive, zipped: Path, root: Path, progress: Callable[[int,
     with zipfile.ZipFile(zipped) as source:
         wanted = [entry for entry in source.infolist() if _is_wanted(entry.filename, archive)]
         if len(wanted) != archive.files:
-            raise UserError(f"{zipped}: holds {len(wanted)} files {archive.pattern}, expected {archive.files}")
+            raise UserError(f"{zipped}: holds {count(len(wanted), 'file')} {archive.pattern}, expected {archive.files}")
         targets = [unfinished / PurePosixPath(entry.filename).name for entry in wanted]
         missing = [
             (entry, target)

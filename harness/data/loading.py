@@ -46,7 +46,12 @@ def load(items: Dataset[Item | UserError], places: Sequence[Any], *, workers: in
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # or the loader would draw from, and so change, the global random numbers
     )
-    for item in loader:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # of all threads of a worker, from its start on
+    try:
+        loaded = iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    for item in loaded:
         if isinstance(item, UserError):
             raise item
         yield item
@@ -56,7 +61,6 @@ def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)
     for number in (signal.SIGINT, signal.SIGUSR2):  # they come to a whole job; its end is the parent's
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     threading.Thread(target=_end_when_told, daemon=True).start()
 
 

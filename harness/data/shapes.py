@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from harness.data.masks import bitmap, outlines
 from harness.errors import UserError
-from harness.files import read_json, write_json, write_text
+from harness.files import read_json, replacing, write_json, write_text
 
 Bitmap = NDArray[np.uint8]
 
@@ -87,8 +87,8 @@ def _write_split(root: Path, split: str, count: int, made_with: dict[str, int]) 
         random = np.random.default_rng([made_with["seed"], split == "val", image_id])
         pixels, objects = _draw(random, made_with["size"])
         name = f"{image_id:06d}.png"
-        if not cv2.imwrite(str(root / split / name), pixels):
-            raise OSError(f"{root / split / name}: cannot be written")
+        with replacing(root / split / name) as temporary:  # cv2.imwrite does not say why it cannot
+            temporary.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
         images.append({"id": image_id, "file_name": name, "height": pixels.shape[0], "width": pixels.shape[1]})
         for one in objects:
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, **_annotation(one)})

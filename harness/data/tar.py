@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from harness.errors import UserError
 from harness.files import replacing, sha256
 from harness.leases import Lease, acquire, renewing
+from harness.wording import count
 
 SUFFIX = ".tar"
 INDEX = ".index.npy"
@@ -164,8 +165,8 @@ def misfit(packed: Path) -> str:
     if not there or there == held:
         return ""
     return (
-        f"{packed}: no longer fits the folder beside it: {len(there - held)} files there are not in the tar, "
-        f"{len(held - there)} in the tar are not there; the tar counts; `harness data pack {folder}` makes it anew"
+        f"{packed}: no longer fits the folder beside it: the tar lacks {count(len(there - held), 'file')}, "
+        f"the folder {len(held - there)}; the tar counts; `harness data pack {folder}` makes it anew"
     )
 
 

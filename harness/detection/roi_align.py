@@ -36,8 +36,8 @@ def pyramid_roi_align(
 
     listed: list the positions that each bin takes part of, and sum them up; listing waits for the device, and is meant
     for CPUs, where torchvision's operation uses one core and reads a position once a sample and channel. Otherwise that
-    operation, to which every level gives all boxes, those of other levels shrunk to nothing: they cost the writing of
-    zeros.
+    operation, to which every level gives all boxes, those of other levels as nothing far outside of the map: they cost
+    the writing of zeros.
     """
     levels = roi_levels(boxes, finest_scale=finest_scale, levels=len(features))
     if listed:
@@ -47,7 +47,8 @@ def pyramid_roi_align(
     rois = torch.cat([images[:, None].to(boxes.dtype), boxes], dim=1)
     total: Tensor | int = 0
     for level, (feature, stride) in enumerate(zip(features, strides, strict=True)):
-        chosen = rois * (levels == level)[:, None]
+        outside = F.pad(rois.new_full((1, 4), -4 * stride), (1, 0))
+        chosen = torch.where((levels == level)[:, None], rois, outside)
         total = total + roi_align(feature, chosen, size, 1 / stride, sampling_ratio=sampling_ratio, aligned=aligned)
     assert isinstance(total, Tensor)
     return total

@@ -14,6 +14,7 @@ import torch
 
 from harness.errors import UserError
 from harness.evaluation.predict import Autocast, Detector, PreparedImage, detect_image, testing
+from harness.wording import count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,9 @@ def measure_fps(
             found.append(len(detections.scores))
     timed = np.array(seconds[warmup:])
     if not timed.size:
-        raise UserError(f"speed: {len(seconds)} images, of which the first {warmup} are warm-up: give more images")
+        raise UserError(
+            f"speed: {count(len(seconds), 'image')}, of which the first {warmup} are warm-up: give more images"
+        )
     return Speed(
         fps=float(1 / timed.mean()),
         mean_s=float(timed.mean()),

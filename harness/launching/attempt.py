@@ -5,6 +5,7 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import UserError
 from harness.failures import Failure
@@ -16,7 +17,12 @@ from harness.launching.slurm import OwnJob
 from harness.launching.slurm_ask import ask
 from harness.launching.slurm_ends import ends_command, parse_ends
 from harness.processes import node_name
-from harness.runs import STARTING, RunPaths, RunSpec, State, last_attempt, write_state
+from harness.run_paths import RunPaths, last_attempt
+from harness.run_spec import RunSpec
+from harness.run_state import STARTING, State, write_state
+
+if TYPE_CHECKING:  # torch is imported when a job starts
+    from harness.training.notes import Note
 
 RESERVE = 65536
 """Bytes kept in the attempt's folder, to be given back on a full disk for the last word of a run."""
@@ -68,11 +74,17 @@ class Attempt:
                 write_end(self.paths, self.number, state, kind=kind, reason=reason, nodes=nodes)
                 write_state(self.paths, state, attempt=self.number, reason=reason, kind=kind)
 
-    def hung(self, reason: str) -> None:
-        """The attempt is over, as nothing moves."""
+    def hung(self, reason: str, culprit: "Note | None") -> None:
+        """The attempt is over, as nothing moves: for `reason`, or by the rank that gave up and said why.
+
+        With NCCL the others cannot notice that, and wait for it on their devices.
+        """
         text = f"no progress: {reason}; Python stacks in {self.folder}/rank-*.stack.txt"
-        self.ended(State.FAILED, text, Failure.HANG)
         tell(f"error: {text}\n")
+        if culprit is None:
+            self.ended(State.FAILED, text, Failure.HANG)
+        elif read_end(self.paths, self.number) is None:  # or that rank has told it itself
+            self.ended(State.FAILED, f"{culprit.who} {culprit.ended}", culprit.failure, culprit.node)
 
     def superseded(self) -> bool:
         """Whether a later attempt has the run."""

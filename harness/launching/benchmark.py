@@ -22,18 +22,9 @@ from harness.matrix_file import Resources
 from harness.own_process import in_own_process
 from harness.provenance import running_code
 from harness.published import published_rows
-from harness.runs import (
-    Origin,
-    RunPaths,
-    RunSpec,
-    SourceSpec,
-    State,
-    experiment_folder,
-    last_word,
-    read_spec,
-    write_spec,
-    write_state,
-)
+from harness.run_paths import RunPaths, experiment_folder
+from harness.run_spec import Origin, RunSpec, SourceSpec, read_spec, write_spec
+from harness.run_state import State, last_word, write_state
 from harness.settings import Settings
 from harness.tracking.shipment import ship
 
@@ -70,6 +61,9 @@ def find_target(target: str, settings: Settings) -> Target:
         if (checkpoint := _newest(paths)) is None:
             raise UserError(f"{paths.folder}: has no checkpoint to measure; train it first")
         return _of_run(paths, checkpoint, settings)
+    if path.suffix != ".pth" and (len(path.parts) > 1 or path.exists()):
+        what = "is no run's folder" if path.exists() else "no such run's folder"
+        raise UserError(f"{target}: {what}; name a matrix file, a run's folder, a checkpoint (.pth) or a cell")
     if path.suffix != ".pth":
         return Target(spec=_cell(target, settings), checkpoint=None, paths=None)
     if not path.is_file():
@@ -100,7 +94,8 @@ def find_cells(experiment: Experiment, settings: Settings) -> list[Target]:
 def measure(target: Target, settings: Settings, *, again: bool, note: Callable[[str], None]) -> Measured:
     """Measure a target on this machine, in a process of its own, keep the result in its run, and ship that to MLflow.
 
-    again: measure also what was measured already with this code on this device. note: told where the store is away.
+    again: measure also what was measured already with this code on this device; else note is told that it was. note is
+    told, too, where the store is away.
     """
     device = this_device()
     spec, paths = _own_run(target, device, settings)
@@ -113,12 +108,15 @@ def measure(target: Target, settings: Settings, *, again: bool, note: Callable[[
         if not paths.spec.exists():
             write_spec(paths, spec)
         write_json(paths.benchmark, found)
+    else:
+        note(f"{spec.name}: measured already by this code on this device; --again measures anew")
     if spec.origin == Origin.BENCHMARK and last_word(paths).state != State.FINISHED:
         write_state(paths, State.FINISHED, attempt=1)
     try:
         ship(paths, settings.tracking_uri)
     except UserError as error:
-        note(f"{error}; benchmark.json is in {paths.folder}; later: harness sync")
+        later = "the same command ships it" if spec.origin == Origin.BENCHMARK else "harness sync EXPERIMENT"
+        note(f"{error}; benchmark.json is in {paths.folder}; later: {later}")
     return Measured(spec=spec, found=found)
 
 

@@ -18,7 +18,8 @@ from harness.launching.slurm_ask import ask
 from harness.launching.standings import Standing, out_of_sight, standings
 from harness.leases import holding
 from harness.processes import ended_with_its_boot, is_here, is_working
-from harness.runs import CANCELLED, STARTING, RunPaths, State, read_state, write_state
+from harness.run_paths import RunPaths
+from harness.run_state import CANCELLED, STARTING, State, read_state, write_state
 
 
 def cancel(runs: Sequence[RunPaths], home: Home) -> list[str]:

@@ -29,7 +29,7 @@ from harness.launching.slurm_script import Batch, batch_script, sbatch_command, 
 from harness.matrix import Experiment
 from harness.processes import has_died
 from harness.provenance import python_path
-from harness.runs import RunPaths, experiment_folder
+from harness.run_paths import RunPaths, experiment_folder
 from harness.settings import Settings
 
 BENCHMARK, REPORT = "benchmark", "report"

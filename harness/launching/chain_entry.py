@@ -27,7 +27,9 @@ from harness.launching.requeue import requeue
 from harness.launching.slurm import Phase, own_job, parse_queue, phase, queue_command
 from harness.launching.slurm_ask import ask
 from harness.processes import signature
-from harness.runs import CANCELLED, RunPaths, read_spec, read_state
+from harness.run_paths import RunPaths
+from harness.run_spec import read_spec
+from harness.run_state import CANCELLED, read_state
 from harness.wording import count
 
 PATIENCE = 2

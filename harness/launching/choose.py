@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.runs import RunPaths
+from harness.run_paths import RunPaths
 from harness.wording import did_you_mean
 
 

@@ -20,7 +20,8 @@ from harness.launching.local_queue import Home
 from harness.launching.slurm_ask import queued_jobs
 from harness.launching.supervisor import lives
 from harness.matrix import Experiment
-from harness.runs import RunPaths, State, experiment_folder, read_state
+from harness.run_paths import RunPaths, experiment_folder
+from harness.run_state import State, read_state
 from harness.settings import Settings
 
 YOUNG = 3600.0

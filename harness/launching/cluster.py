@@ -14,7 +14,7 @@ from harness.errors import UserError
 from harness.launching.cluster_file import ClusterFile, Override, ShapeBlock
 from harness.matrix_file import Resources
 from harness.settings import LOCAL
-from harness.wording import did_you_mean
+from harness.wording import count, did_you_mean
 
 FOLDER = Path("slurm/clusters")
 _OPTION = re.compile(r"[^\s-]\S*")
@@ -83,7 +83,7 @@ class Cluster:
         shape = JobShape(**given)
         if shape.minutes * 60 <= 2 * self.signal_delay_s:
             raise UserError(
-                f"cluster {self.name!r}: jobs of {cell} get {shape.minutes} minutes, and are told to save "
+                f"cluster {self.name!r}: jobs of {cell} get {count(shape.minutes, 'minute')}, and are told to save "
                 f"{self.signal_delay_s} s before their end; raise minutes, or lower signal_delay_s"
             )
         return shape

@@ -11,7 +11,7 @@ from harness.launching.cluster import Cluster, JobShape
 from harness.launching.slurm_limits import charge, charged_to
 from harness.launching.slurm_site import NodeKind, Partition, Site
 from harness.recipe import Recipe
-from harness.wording import did_you_mean
+from harness.wording import count, did_you_mean
 
 SCRIPT_BYTES = 4 * 2**20
 """What a script may have where SchedulerParameters does not say max_script_size (slurm.conf(5))."""
@@ -50,7 +50,9 @@ def share_fault(cluster: Cluster, cell: str, shape: JobShape, recipe: Recipe) ->
         return ""
     place = cluster.place(cell, "nodes" if shape.nodes > 1 else "gpus_per_node")
     batch = f"a batch of {recipe.batch} in micro-batches of {recipe.micro_batch}"
-    return f"{place}: {wanted} processes ({shape.nodes} x {shape.tasks_per_node}): {batch} is for at most {share}"
+    return (
+        f"{place}: {count(wanted, 'process')} ({shape.nodes} x {shape.tasks_per_node}): {batch} is for at most {share}"
+    )
 
 
 def script_fault(cluster: Cluster, script: str, site: Site) -> str:
@@ -88,11 +90,11 @@ def _partition_faults(asked: _Asked, partition: Partition, site: Site) -> Iterat
 def _node_faults(asked: _Asked, partition: Partition) -> Iterator[str]:
     shape, kinds = asked.shape, partition.kinds
     if partition.max_nodes is not None and shape.nodes > partition.max_nodes:
-        text = f"a job of partition {partition.name} has at most {partition.max_nodes} nodes (MaxNodes)"
-        yield asked.fault("nodes", f"{shape.nodes} nodes: {text}")
+        text = f"a job of partition {partition.name} has at most {count(partition.max_nodes, 'node')} (MaxNodes)"
+        yield asked.fault("nodes", f"{count(shape.nodes, 'node')}: {text}")
     if shape.nodes < partition.min_nodes:
-        text = f"a job of partition {partition.name} has at least {partition.min_nodes} nodes (MinNodes)"
-        yield asked.fault("nodes", f"{shape.nodes} nodes: {text}")
+        text = f"a job of partition {partition.name} has at least {count(partition.min_nodes, 'node')} (MinNodes)"
+        yield asked.fault("nodes", f"{count(shape.nodes, 'node')}: {text}")
     features = frozenset[str]().union(*(kind.features for kind in kinds))
     if missing := sorted(_features(shape.constraint) - features):
         text = f"no node of partition {partition.name} has {', '.join(missing)}"
@@ -102,7 +104,7 @@ def _node_faults(asked: _Asked, partition: Partition) -> Iterator[str]:
     fitting, total = sum(kind.nodes for kind in kinds if _fits(shape, kind)), sum(kind.nodes for kind in kinds)
     if not (missing or single) and fitting < shape.nodes:
         text = f"{fitting} of the {total} nodes of partition {partition.name} have all that a job asks of one"
-        yield asked.fault("nodes", f"{shape.nodes} nodes: {text}; {_kinds(partition)}")
+        yield asked.fault("nodes", f"{count(shape.nodes, 'node')}: {text}; {_kinds(partition)}")
 
 
 def _single_faults(asked: _Asked, partition: Partition) -> Iterator[str]:
@@ -113,9 +115,9 @@ def _single_faults(asked: _Asked, partition: Partition) -> Iterator[str]:
     memory = max((kind.memory_mb for kind in partition.kinds), default=0)
     where = f"a node of partition {partition.name} has at most"
     if shape.gpus_per_node > gpus:
-        yield asked.fault("gpus_per_node", f"{shape.gpus_per_node} GPUs a node: {where} {gpus}")
+        yield asked.fault("gpus_per_node", f"{count(shape.gpus_per_node, 'GPU')} a node: {where} {gpus}")
     if shape.tasks_per_node * shape.cpus_per_gpu > cpus:
-        needed = f"{shape.cpus_per_gpu} CPUs for each of {shape.tasks_per_node} processes a node"
+        needed = f"{count(shape.cpus_per_gpu, 'CPU')} for each of {count(shape.tasks_per_node, 'process')} a node"
         yield asked.fault("cpus_per_gpu", f"{needed}: {where} {cpus}")
     if (shape.memory_gb or 0) * 1024 > memory:
         yield asked.fault("memory_gb", f"{shape.memory_gb} GB a node: {where} {memory / 1024:.1f}")
@@ -140,7 +142,8 @@ def _features(constraint: str | None) -> frozenset[str]:
 
 def _kinds(partition: Partition) -> str:
     return "there are " + ", ".join(
-        f"{kind.nodes} x {kind.gpus} GPUs, {kind.cpus} CPUs, {kind.memory_mb // 1024} GB" for kind in partition.kinds
+        f"{kind.nodes} x {count(kind.gpus, 'GPU')}, {count(kind.cpus, 'CPU')}, {kind.memory_mb // 1024} GB"
+        for kind in partition.kinds
     )
 
 
@@ -177,7 +180,9 @@ def _time_faults(asked: _Asked, partition: Partition, site: Site) -> Iterator[st
     free = charged is not None and charged.beyond_partition
     if partition.minutes is not None and wanted > partition.minutes and not free:
         text = f"a job of partition {partition.name} has at most {partition.minutes} (MaxTime)"
-        yield asked.fault("minutes", f"{wanted} minutes: {text}; {todo}")
+        yield asked.fault("minutes", f"{count(wanted, 'minute')}: {text}; {todo}")
     limit = charged and charged.limit("minutes")
     if limit and wanted > limit.number:
-        yield asked.fault("minutes", f"{wanted} minutes: a job of {limit.owner} has at most {limit.number}; {todo}")
+        yield asked.fault(
+            "minutes", f"{count(wanted, 'minute')}: a job of {limit.owner} has at most {limit.number}; {todo}"
+        )

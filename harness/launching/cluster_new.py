@@ -11,6 +11,7 @@ from harness.launching.slurm_limits import charge, charged_to
 from harness.launching.slurm_site import NodeKind, Partition, Site, look
 from harness.matrix_file import NAME, Resources
 from harness.settings import LOCAL
+from harness.wording import count
 
 SIGNAL_DELAY = 120
 """Seconds: several times what a checkpoint takes."""
@@ -85,7 +86,7 @@ def _keys(site: Site, partition: Partition, kind: NodeKind) -> Iterator[_Key]:
     yield from _account_keys(site, partition)
     gpus = min(kind.gpus, MAX_GPUS)
     cpus = max(1, kind.cpus // max(1, kind.gpus))
-    nodes = ", ".join(f"{one.nodes} x {one.gpus} GPUs" for one in partition.kinds)
+    nodes = ", ".join(f"{one.nodes} x {count(one.gpus, 'GPU')}" for one in partition.kinds)
     features = ", ".join(sorted(kind.features)) or "none"
     yield _Key("constraint", None, f"features of the nodes taken as a model: {features}")
     yield _Key("nodes", 1, f"partition {partition.name} has {nodes}")

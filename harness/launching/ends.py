@@ -11,7 +11,8 @@ from typing import Any
 from harness.errors import UserError
 from harness.failures import Failure
 from harness.files import find_json, read_json, write_json
-from harness.runs import RunPaths, State
+from harness.run_paths import RunPaths
+from harness.run_state import State
 
 STOPPED = 75
 """Exit code of an attempt that was told to stop and left a checkpoint (EX_TEMPFAIL: try again)."""

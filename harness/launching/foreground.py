@@ -10,8 +10,9 @@ from harness.errors import UserError
 from harness.launching.prepare import PreparedRun, prepare
 from harness.matrix import Experiment, PlannedCell, field_texts
 from harness.matrix_file import Resources
-from harness.recipe import Shortening, field_names, parse_value, with_overrides
+from harness.recipe import field_names, parse_value, with_overrides
 from harness.settings import Settings
+from harness.shortening import Shortening
 from harness.wording import did_you_mean
 
 SINGLE = "single"

@@ -12,7 +12,7 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.files import MAKE_ROOM, disk_full, known_fields, read_json, replacing, sha256, write_json
 from harness.provenance import DIGITS, FACTS, PATCH, ROOT, changes, code_files, code_in, content_digest
-from harness.runs import RunPaths
+from harness.run_paths import RunPaths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

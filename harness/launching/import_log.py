@@ -13,24 +13,17 @@ from typing import Any
 from harness.cell import name_doubts, parse_name
 from harness.errors import UserError
 from harness.files import file_facts, read_json, sha256, write_json, write_text
+from harness.identity import Digests, identity
 from harness.imported import EXPERIMENT
 from harness.launching.published_log import COCO_ITERATIONS, PublishedLog, read_published_log
 from harness.matrix_file import Resources
 from harness.published import published_rows
-from harness.recipe import Digests, Recipe, Shortening, identity
+from harness.recipe import Recipe
 from harness.run_log import merge_log
-from harness.runs import (
-    SCHEMA,
-    Origin,
-    RunPaths,
-    RunSpec,
-    RunState,
-    SourceSpec,
-    SplitSpec,
-    State,
-    experiment_folder,
-    write_spec,
-)
+from harness.run_paths import RunPaths, experiment_folder
+from harness.run_spec import SCHEMA, Origin, RunSpec, SourceSpec, SplitSpec, write_spec
+from harness.run_state import RunState, State
+from harness.shortening import Shortening
 from harness.wording import count
 
 UNKNOWN = "unknown"

@@ -20,7 +20,9 @@ from harness.launching.slurm import OwnJob
 from harness.launching.staging import bring_data
 from harness.processes import is_here, node_name
 from harness.provenance import python_path
-from harness.runs import CANCELLED, Origin, RunPaths, RunSpec, State, next_attempt, read_spec, read_state
+from harness.run_paths import RunPaths, next_attempt
+from harness.run_spec import Origin, RunSpec, read_spec
+from harness.run_state import CANCELLED, State, read_state
 from harness.tracking.system import sampling
 
 if TYPE_CHECKING:  # torch is imported when a job starts, not when one is submitted
@@ -62,7 +64,7 @@ def run_attempt(
     from harness.training import distributed
     from harness.training.faults import explain
 
-    paths = RunPaths(folder)
+    paths, code = RunPaths(folder), 1
     try:
         spec = read_spec(paths)
         meeting = _meeting(paths, attempt, job)
@@ -70,14 +72,14 @@ def run_attempt(
         number = _claim(attempt, paths, ranks, job)
         if meeting and ranks.main:
             meeting.unlink(missing_ok=True)  # all have met
-        return _work(Attempt(paths, spec, number, job), tracking_uri, ranks, stop, limits)
+        code = _work(Attempt(paths, spec, number, job), tracking_uri, ranks, stop, limits)
     except Exception as error:  # before the attempt was under way: it has no state to tell of
-        if (told := explain(error)) is None:
-            raise
-        tell(f"error: {told}\n")
-        return USER_ERROR
+        told = explain(error)
+        tell(f"error: {told}\n" if told else "".join(traceback.format_exception(error)))
+        code = USER_ERROR if told else 1
     finally:
-        distributed.stop()
+        distributed.stop(0 if code == STOPPED else code)
+    return code
 
 
 def _meeting(paths: RunPaths, attempt: int | None, job: OwnJob | None) -> Path | None:

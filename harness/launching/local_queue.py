@@ -10,7 +10,9 @@ from pathlib import Path
 
 from harness.files import read_json, write_json
 from harness.launching.frozen_code import Submission, write_submission
-from harness.runs import RunPaths, State, last_attempt, read_spec, read_state, write_state
+from harness.run_paths import RunPaths, last_attempt
+from harness.run_spec import read_spec
+from harness.run_state import State, read_state, write_state
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 from harness.files import sha256
 from harness.provenance import several_codes
 from harness.published import compare, published_rows
-from harness.runs import RunSpec
+from harness.run_spec import RunSpec
 from harness.wording import count, percent
 
 METRICS = {

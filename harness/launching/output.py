@@ -10,7 +10,8 @@ from harness.files import find_json
 from harness.launching.job_file import Job, read_job
 from harness.launching.slurm_ask import QUEUE_SECONDS
 from harness.launching.standings import standings
-from harness.runs import RunPaths, RunState, last_attempt, read_state
+from harness.run_paths import RunPaths, last_attempt
+from harness.run_state import RunState, read_state
 
 POLL_SECONDS = 0.5
 LAST_WORDS = 2.0

@@ -10,10 +10,12 @@ from typing import Literal, TypeVar
 from harness.detection import weights
 from harness.errors import UserError
 from harness.files import remembered_sha256
+from harness.identity import Digests, identity
 from harness.launching.published import find_checkpoint
 from harness.matrix import Experiment, PlannedCell
-from harness.recipe import FROM_SCRATCH, Digests, identity
-from harness.runs import Origin, RunPaths, RunSpec, SourceSpec, SplitSpec, experiment_folder, write_spec
+from harness.recipe import FROM_SCRATCH
+from harness.run_paths import RunPaths, experiment_folder
+from harness.run_spec import Origin, RunSpec, SourceSpec, SplitSpec, write_spec
 from harness.settings import LOCAL, Settings, dataset_split
 
 Found = TypeVar("Found")

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.files import find_json
-from harness.runs import RunPaths, State
+from harness.run_paths import RunPaths
+from harness.run_state import State
 from harness.training.notes import Note, read_notes
 
 CHUNK = 32768

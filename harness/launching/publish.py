@@ -11,7 +11,9 @@ from harness.cell import parse_name
 from harness.errors import UserError
 from harness.files import fsync, read_json, sha256, umask, write_text
 from harness.launching.model_card import card
-from harness.runs import Origin, RunPaths, RunSpec, State, read_spec, read_state
+from harness.run_paths import RunPaths
+from harness.run_spec import Origin, RunSpec, read_spec
+from harness.run_state import State, read_state
 from harness.wording import did_you_mean
 
 CARD, CONFIG, LOG = "README.md", "config.json", "log.json"

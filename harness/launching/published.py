@@ -8,7 +8,7 @@ from harness.errors import UserError
 from harness.files import remembered_sha256
 from harness.matrix import Experiment, Table
 from harness.published import PublishedRow, published_rows
-from harness.runs import Origin, SourceSpec
+from harness.run_spec import Origin, SourceSpec
 
 if TYPE_CHECKING:
     from harness.downloads import Progress

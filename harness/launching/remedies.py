@@ -18,7 +18,7 @@ from harness.launching.retries import Retry, environment, read_retries
 from harness.launching.slurm_limits import charge
 from harness.launching.slurm_site import Site
 from harness.matrix_file import Resources
-from harness.runs import RunPaths, last_attempt
+from harness.run_paths import RunPaths, last_attempt
 
 MORE_MEMORY, MORE_TIME = 1.5, 2
 """Factors, at a retry for want of either."""

@@ -17,7 +17,8 @@ from harness.launching.slurm import OwnJob, parse_job
 from harness.launching.slurm_ask import ask
 from harness.launching.slurm_ends import show_command
 from harness.launching.slurm_script import sbatch_command, submission_environment
-from harness.runs import RunPaths, State, last_attempt, write_state
+from harness.run_paths import RunPaths, last_attempt
+from harness.run_state import State, write_state
 
 CONTINUES = "HARNESS_CONTINUES"
 """Set in a job that goes on where another one has left off, as SLURM_RESTART_COUNT is in a requeued one."""

@@ -11,7 +11,7 @@ from harness.errors import UserError
 from harness.failures import Failure
 from harness.files import find_json, read_json, write_json
 from harness.launching.requeue import goes_on
-from harness.runs import RunPaths
+from harness.run_paths import RunPaths
 
 
 def record_start(paths: RunPaths, attempt: int) -> None:

@@ -9,7 +9,8 @@ from harness.failures import Failure
 from harness.files import read_json, write_json
 from harness.launching.ends import read_end
 from harness.launching.restarts import fruitless, newest_checkpoint
-from harness.runs import RunPaths, RunState
+from harness.run_paths import RunPaths
+from harness.run_state import RunState
 
 RETRIES = 3
 """Retries of a run after failures of one kind, without a newer checkpoint in between."""

@@ -9,7 +9,8 @@ from harness.launching.job import USER_ERROR, run_attempt
 from harness.launching.job_file import read_job
 from harness.launching.requeue import leave_suspects
 from harness.launching.slurm import own_job
-from harness.runs import RunPaths, State, read_state
+from harness.run_paths import RunPaths
+from harness.run_state import State, read_state
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from harness.launching.cluster import JobShape
 from harness.launching.slurm_site import Accounts, Association, Partition, Qos, Queued, Site
+from harness.wording import count
 
 DEFAULT_QOS = "normal"
 """Of associations that name none: the one that every SLURM database begins with."""
@@ -101,7 +102,9 @@ def full(shapes: Iterable[JobShape], site: Site) -> list[str]:
             taken[limit] += 1
             found.append("")
         else:
-            found.append(f"{limit.owner} may have {limit.number} jobs (MaxSubmitJobs), and {before} wait or work")
+            found.append(
+                f"{limit.owner} may have {count(limit.number, 'job')} (MaxSubmitJobs), and {before} wait or work"
+            )
     return found
 
 

@@ -42,7 +42,8 @@ def arrays(wanted: Iterable[tuple[Path, Kind]], limit: int) -> Iterator[tuple[Ki
 def batch_script(batch: Batch) -> str:
     """The script: sbatch's options, the environment, and one step of a process a GPU on every node.
 
-    srun gets each signal to every process (the batch shell alone would get TERM), and ends all when one fails.
+    srun gets each signal to every process (the batch shell alone would get TERM), and ends all when one fails, but not
+    because the first have finished: rank 0 writes the outcome when the others have left.
     """
     cluster, shape = batch.cluster, batch.shape
     python = cluster.python or batch.python
@@ -59,7 +60,7 @@ def batch_script(batch: Batch) -> str:
         lines.append(f"export HARNESS_STAGING={shlex.quote(cluster.staging)}")
     lines += cluster.setup
     lines += [
-        f"exec srun --kill-on-bad-exit=1 --cpus-per-task={shape.cpus_per_gpu} \\",
+        f"exec srun --kill-on-bad-exit=1 --wait=0 --cpus-per-task={shape.cpus_per_gpu} \\",
         *([f"  {cluster.container} \\"] if cluster.container else []),
         f"  {shlex.quote(python)} -P -m {module} \\",
         f'  "${{runs[$SLURM_ARRAY_TASK_ID]}}" {shlex.join(arguments)}'.rstrip(),

@@ -1,4 +1,4 @@
-"""Runs to arrays of SLURM jobs: scripts, records in the run folders, sbatch."""
+"""Runs to arrays of SLURM jobs: scripts, records in the run folders, sbatch; and taking back what waits."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.files import write_text
 from harness.launching import prepare, slurm
-from harness.launching.cluster import Cluster
+from harness.launching.cluster import Cluster, JobShape
 from harness.launching.cluster_check import cluster_faults, script_fault, share_fault
 from harness.launching.exclusion import to_exclude
 from harness.launching.frozen_code import Submission, code_folder, write_submission
@@ -21,8 +21,9 @@ from harness.launching.retries import record_retry
 from harness.launching.slurm_ask import ask, present_cluster, queued_jobs
 from harness.launching.slurm_limits import full
 from harness.launching.slurm_script import Batch, arrays, batch_script, sbatch_command, submission_environment
-from harness.launching.slurm_site import look
-from harness.runs import RunPaths, State, read_state, write_state
+from harness.launching.slurm_site import Site, look
+from harness.run_paths import RunPaths
+from harness.run_state import State, read_state, write_state
 from harness.settings import Settings
 
 
@@ -67,24 +68,37 @@ def plan_arrays(
     now = [kind for kind, why in zip(kinds, surplus, strict=True) if not why]
     planned = []
     for (shape, submission), folders in arrays(now, int(site.config["MaxArraySize"])):
-        mine = tuple(by_folder[folder] for folder in folders)
-        partitions = ",".join(partition.name for partition in site.chosen(shape.partition)) or None
-        name = f"{mine[0].run.spec.experiment}-{uuid.uuid4().hex[:8]}"
-        batch = Batch(
-            name=name,
-            cluster=cluster,
-            shape=shape,
-            exclude=to_exclude(settings.run_root, partitions, shape.nodes),
-            folders=folders,
-            entry=("harness.launching.slurm_entry", name),
-            code=code_folder(settings.run_root, submission.code),
-            python=sys.executable,
-            logs=settings.run_root / ".slurm" / name,
-        )
-        planned.append(Planned(batch, mine, submission, site.config.get("ClusterName", "")))
-        if fault := script_fault(cluster, batch_script(batch), site):
+        mine = {folder: by_folder[folder] for folder in folders}
+        planned.append(_planned(mine, shape, submission, cluster, site, settings))
+        if fault := script_fault(cluster, batch_script(planned[-1].batch), site):
             raise UserError(fault)
     return planned, later
+
+
+def _planned(
+    wanted: dict[Path, Wanted],
+    shape: JobShape,
+    submission: Submission,
+    cluster: Cluster,
+    site: Site,
+    settings: Settings,
+) -> Planned:
+    """The array of these runs, by folder, with a name that no other has."""
+    runs = tuple(wanted.values())
+    partitions = ",".join(partition.name for partition in site.chosen(shape.partition)) or None
+    name = f"{runs[0].run.spec.experiment}-{uuid.uuid4().hex[:8]}"
+    batch = Batch(
+        name=name,
+        cluster=cluster,
+        shape=shape,
+        exclude=to_exclude(settings.run_root, partitions, shape.nodes),
+        folders=tuple(wanted),
+        entry=("harness.launching.slurm_entry", name),
+        code=code_folder(settings.run_root, submission.code),
+        python=sys.executable,
+        logs=settings.run_root / ".slurm" / name,
+    )
+    return Planned(batch, runs, submission, site.config.get("ClusterName", ""))
 
 
 def send(planned: Sequence[Planned], settings: Settings, renew: Callable[[], None]) -> None:

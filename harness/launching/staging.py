@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from harness.errors import UserError
 from harness.launching.attempt import Attempt, tell
 from harness.processes import node_name
-from harness.runs import RunSpec, SplitSpec
+from harness.run_spec import RunSpec, SplitSpec
 
 if TYPE_CHECKING:  # torch and numpy are imported when a job starts, not when one is submitted
     from harness.data.staging import Progress

@@ -19,7 +19,9 @@ from harness.launching.slurm_ask import Accounting
 from harness.launching.standings import Standing, out_of_sight, standings
 from harness.matrix import Experiment
 from harness.processes import whereabouts
-from harness.runs import STARTING, RunPaths, RunSpec, State, experiment_runs, read_spec
+from harness.run_paths import RunPaths, experiment_runs
+from harness.run_spec import RunSpec, read_spec
+from harness.run_state import STARTING, State
 from harness.settings import Settings
 from harness.wording import duration
 

@@ -21,17 +21,9 @@ from harness.launching.local_queue import Home, Job, gpu_file, queued_job, waiti
 from harness.leases import SECONDS, Lease, LeaseLost, acquire, is_held, is_held_elsewhere
 from harness.processes import is_here
 from harness.provenance import python_path
-from harness.runs import (
-    STARTING,
-    RunPaths,
-    State,
-    last_attempt,
-    next_attempt,
-    read_spec,
-    read_state,
-    settle,
-    write_state,
-)
+from harness.run_paths import RunPaths, last_attempt, next_attempt
+from harness.run_spec import read_spec
+from harness.run_state import STARTING, State, read_state, settle, write_state
 
 POLL_SECONDS = 1.0
 

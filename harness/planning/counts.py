@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.files import read_json, write_json
-from harness.recipe import Recipe, Shortening
-from harness.runs import SplitSpec
+from harness.recipe import Recipe
+from harness.run_spec import SplitSpec
+from harness.shortening import Shortening
 
 if TYPE_CHECKING:
     from harness.data.coco import CocoIndex

@@ -17,7 +17,8 @@ from harness.matrix_file import Resources
 from harness.planning.cost import Cost, cost_of, gpus, processes, shape_of
 from harness.planning.measured import Measured, measure
 from harness.planning.scaling import Efficiency, efficiency, scaled
-from harness.runs import Origin, RunPaths, RunSpec, experiment_runs, read_spec
+from harness.run_paths import RunPaths, experiment_runs
+from harness.run_spec import Origin, RunSpec, read_spec
 from harness.settings import Settings
 
 Runs = dict[Cost, list[tuple[RunPaths, RunSpec]]]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.runs import RunPaths
+from harness.run_paths import RunPaths
 from harness.training.bill import read_times
 
 CHUNK = 8192

@@ -5,9 +5,9 @@ from dataclasses import replace
 from harness.matrix import Experiment, PlannedCell
 from harness.planning.cost import Cost, cost_of, find_cluster, shape_of
 from harness.planning.known import PILOT
-from harness.recipe import Shortening
-from harness.runs import Origin
+from harness.run_spec import Origin
 from harness.settings import Settings
+from harness.shortening import Shortening
 
 ITERATIONS = 300
 EPOCHS = 2

@@ -21,7 +21,9 @@ from harness.planning.known import Known
 from harness.planning.measured import Measured, measure
 from harness.planning.scaling import makespan
 from harness.recipe import Recipe
-from harness.runs import Origin, RunPaths, State
+from harness.run_paths import RunPaths
+from harness.run_spec import Origin
+from harness.run_state import State
 from harness.settings import Settings
 
 NODE_GPUS = 8

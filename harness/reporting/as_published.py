@@ -7,7 +7,6 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.matrix import Experiment
 from harness.published import PublishedRow, published_rows
-from harness.recipe import Shortening
 from harness.reporting.command import report_command
 from harness.reporting.figures import Figures, figures
 from harness.reporting.figures import files as figure_files
@@ -24,6 +23,7 @@ from harness.reporting.rows import Row
 from harness.reporting.sheets import sheets
 from harness.reporting.site import SITE, Site
 from harness.reporting.tables import Link, ResultTable, TableCell, TableRow
+from harness.shortening import Shortening
 
 TITLES = {"results": "Results and Models", "pretrained": "Pre-trained Models"}
 """Of the two published tables."""

@@ -8,7 +8,7 @@ from harness.files import write_json, write_text
 from harness.published import PublishedRow, published_rows
 from harness.reporting.markdown import escape, table
 from harness.reporting.measures import ABSENT, PUBLISHED_DEVICE
-from harness.runs import RunSpec
+from harness.run_spec import RunSpec
 
 COLUMNS = (
     "Cell",
@@ -23,9 +23,12 @@ COLUMNS = (
     "weights",
     "SM clock (MHz)",
 )
-PROTOCOL = (
+MEMORY = (
     "Mem (GB) is the peak that torch allocates (`torch.cuda.max_memory_allocated`) while the cell is trained on its "
-    "micro-batches, the share of one GPU in a published run.",
+    "micro-batches, the share of one GPU in a published run. With several GPUs the gradients stay during the forward "
+    "pass, too, and so may add up to their size."
+)
+PROTOCOL = (
     "Inf time (fps) is 1 / the mean time of an image at batch 1, from the prepared image to its masks as RLE, over "
     "up to 2000 validation images, the first 5 left out, the device synchronised around each.",
     "Weights are the start of the sha256 of the checkpoint whose detections were timed. Untrained ones find few "
@@ -35,6 +38,7 @@ ON_A_CPU = (
     "**Measured on a CPU: not comparable with the published numbers, nor with those of any GPU.** It shows that the "
     "code runs. Mem (GB) is here the peak of the process, imports included."
 )
+BUSY = 0.1  # more of the device at work for others than this slows what is measured
 
 
 def entry(spec: RunSpec, found: Mapping[str, Any] | None, fault: str) -> dict[str, Any]:
@@ -64,6 +68,7 @@ def page(content: Mapping[str, Any]) -> str:
         {f"Shortened ({e['shortened']}): not the recipes as they are." for e in entries if e["shortened"]}
     )
     rows = [[escape(cell) for cell in _row(entry)] for entry in entries]
+    protocol = PROTOCOL if kind == "cpu" else (MEMORY, *PROTOCOL)
     faults = [f"- {escape(e['name'])}: {escape(e['fault'])}" for e in entries if e["fault"]]
     return "\n".join(
         [
@@ -74,15 +79,18 @@ def page(content: Mapping[str, Any]) -> str:
             *table(COLUMNS, rows),
             "",
             *(["Not measured:", "", *faults, ""] if faults else []),
-            *[f"- {text}" for text in (*PROTOCOL, *states(found), *_origins(found))],
+            *[f"- {text}" for text in (*protocol, *states(found), *_origins(found))],
             "",
         ]
     )
 
 
 def states(found: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The arithmetic, driver and power of what was measured, in words."""
+    """What was measured beside others' work; of GPUs arithmetic, driver and power. All of one device."""
     found = list(found)
+    crowd = _crowd(found)
+    if found[0]["hardware"]["kind"] == "cpu":
+        return crowd
     gpus = [one["gpu"] for one in found if one.get("gpu")]
     cudnn = _distinct(one["cudnn"] for one in found if one.get("cudnn"))
     arithmetic = _distinct(
@@ -98,7 +106,13 @@ def states(found: Iterable[Mapping[str, Any]]) -> list[str]:
     clocks = (
         f"{power}; the SM clock of each row was read right after its work" if gpus else "Clocks and power: not read"
     )
-    return [f"{arithmetic}{f'; cuDNN {cudnn}' if cudnn else ''}.", f"{clocks}."]
+    return [*crowd, f"{arithmetic}{f'; cuDNN {cudnn}' if cudnn else ''}.", f"{clocks}."]
+
+
+def _crowd(found: Iterable[Mapping[str, Any]]) -> list[str]:
+    beside = [f"{one['name']} ({one['others']:.0%})" for one in found if (one.get("others") or 0) > BUSY]
+    busy = "Others were at work on the device when the measuring began, so these are too slow"
+    return [f"{busy}: {', '.join(beside)}."] if beside else []
 
 
 def _origins(found: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from harness.matrix import Experiment
 from harness.reporting.page import RECORDS, left_over, render
-from harness.reporting.records import Record, Snapshot, from_tracking, ordered, read_snapshot, relative_to
+from harness.reporting.records import Record, Snapshot, ordered, read_snapshot, relative_to
+from harness.reporting.tracked_records import from_tracking
 
 
 def check_report(experiment: Experiment, output: Path, *, uri: str | None = None) -> list[str]:

@@ -8,7 +8,7 @@ from harness.provenance import several_codes
 from harness.recipe import diff
 from harness.reporting.records import Record
 from harness.reporting.rows import Row
-from harness.runs import Origin
+from harness.run_spec import Origin
 
 
 def marks(row: Row) -> list[str]:

@@ -33,7 +33,7 @@ from harness.reporting.rows import OtherRun, Row, match
 from harness.reporting.sheets import SHEETS, sheets
 from harness.reporting.site import SITE, Site
 from harness.reporting.tables import ResultTable, result_tables
-from harness.runs import Origin
+from harness.run_spec import Origin
 from harness.wording import count, percent
 
 PAGE, RECORDS = "README.md", "records.json"

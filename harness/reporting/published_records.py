@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 
 from harness.cell import parse_name
+from harness.identity import NUMERICS
 from harness.published import PublishedRow
-from harness.recipe import NUMERICS, to_dict
+from harness.recipe import to_dict
 from harness.reporting.measures import PUBLISHED_DEVICE
 from harness.reporting.records import FileRecord, Hardware, Record
 

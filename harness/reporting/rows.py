@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from harness.identity import NUMERICS
 from harness.matrix import Experiment, PlannedCell
-from harness.recipe import NUMERICS, Recipe, to_dict
+from harness.recipe import Recipe, to_dict
 from harness.reporting.records import Record, order, ordered
 
 

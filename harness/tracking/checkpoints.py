@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from harness.runs import RunPaths
+from harness.run_paths import RunPaths
 from harness.tracking import fields
 from harness.tracking.points import points
 from harness.tracking.snapshot import Snapshot

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.files import find_json, write_text
-from harness.runs import RunPaths
+from harness.run_paths import RunPaths
 from harness.tracking.store import shown
 
 
@@ -24,6 +24,7 @@ class Cursor:
     artifacts: dict[str, str] = field(default_factory=dict)  # sha256 by name
     status: str = ""  # MLflow's status, and since when where it is final
     marked: int = 0  # the last attempt whose end was marked
+    settled: bool = True  # nothing was sent since a run that has ended was marked as settled
 
 
 def load(paths: RunPaths, uri: str) -> Cursor:

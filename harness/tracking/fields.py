@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.provenance import trained_by
 from harness.recipe import to_dict
-from harness.runs import Origin, RunSpec, SplitSpec
+from harness.run_spec import Origin, RunSpec, SplitSpec
 from harness.tracking.note import note, waiting
 from harness.tracking.snapshot import Snapshot
 

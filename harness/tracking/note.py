@@ -8,8 +8,10 @@ from urllib.parse import quote
 
 from harness.cell import parse_name
 from harness.errors import UserError
-from harness.recipe import Recipe, diff, digest, to_dict
-from harness.runs import Origin, RunSpec, RunState, State
+from harness.identity import digest
+from harness.recipe import Recipe, diff, to_dict
+from harness.run_spec import Origin, RunSpec
+from harness.run_state import RunState, State
 from harness.wording import count, percent
 
 
@@ -65,7 +67,7 @@ def _facts(spec: RunSpec) -> list[str]:
     return [
         axes,
         f"batch {recipe.batch}, rate {recipe.lr:g} after {recipe.warmup_iters} iterations of warm-up, falling by "
-        f"{recipe.lr_gamma:g} at epochs {drops}; {recipe.epochs} epochs"
+        f"{recipe.lr_gamma:g} at epochs {drops}; {count(recipe.epochs, 'epoch')}"
         + (f" of {recipe.repeats} passes each" if recipe.repeats > 1 else ""),
         f"training images {_scales(recipe)}, test images {recipe.test_scale[0]}x{recipe.test_scale[1]}; "
         f"{recipe.dataset}, annotations {' and '.join(split.digest[:12] for split in spec.splits.values())}",

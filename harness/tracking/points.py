@@ -16,8 +16,10 @@ WINDOWS = 200
 UPDATED = "harness/updated"
 """When the run was last heard of, in seconds since 1970: the last point of every batch, so that a reader who finds the
 
-value that it knows has nothing new to read.
+value that it knows has nothing new to read of a run that works.
 """
+SETTLED = "harness/settled"
+"""When the store was last told anything of a run that has ended, by whatever code: after all else, as `UPDATED`."""
 
 
 class Point(NamedTuple):
@@ -88,6 +90,11 @@ def _named(row: Mapping[str, Any], prefix: str, step: int) -> list[Point]:
 def updated(stamp: float, start: float) -> Point:
     """The mark that a batch ends with. Its step, milliseconds since the run's start, makes the newest the latest."""
     return Point(UPDATED, stamp, round(stamp * 1000), round((stamp - start) * 1000))
+
+
+def settled(now: float, start: float) -> Point:
+    """The mark that what is told of a run that has ended closes with."""
+    return updated(now, start)._replace(key=SETTLED)
 
 
 def result_points(result: Mapping[str, Any], timestamp: int) -> list[Point]:

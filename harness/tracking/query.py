@@ -1,8 +1,7 @@
 """Read what MLflow holds, as plain data."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any
 
 from harness.errors import UserError
@@ -12,11 +11,6 @@ from harness.wording import did_you_mean
 
 Curve = list[tuple[int, float]]
 """(step, value) of a metric, by step."""
-BULK = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
-AT_ONCE = 75
-"""Runs in one such request, whose line may have 4094 characters."""
-MOST = 25_000
-"""Points in one such answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +60,8 @@ def runs(uri: str, experiment: str) -> list[TrackedRun]:
     Raises UserError where there is no store, or no such experiment in it.
     """
     store, experiment_id = find(uri, experiment)
-    return newest(search(store, experiment_id))
+    with answering(uri):
+        return newest(map(_tracked, pages(store.client.search_runs, [experiment_id], f"tags.`{ROLE}` = 'run'")))
 
 
 def find(uri: str, experiment: str) -> tuple[Store, str]:
@@ -86,24 +81,6 @@ def find(uri: str, experiment: str) -> tuple[Store, str]:
     return store, str(known.experiment_id)
 
 
-def search(
-    store: Store, experiment_id: str, *, besides: Collection[str] = (), deleted: bool = False
-) -> list[TrackedRun]:
-    """The runs of an experiment, of several of one key all; or those that were deleted.
-
-    besides: the ids of runs that are not wanted.
-    """
-    from mlflow.entities import ViewType
-
-    wanted = [f"tags.`{ROLE}` = 'run'"]
-    if besides:
-        wanted.append(f"attributes.run_id NOT IN ({','.join(map(repr, besides))})")
-    view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
-    with answering(store.uri):
-        found = pages(store.client.search_runs, [experiment_id], " and ".join(wanted), view)
-    return [_tracked(run) for run in found]
-
-
 def newest(found: Iterable[TrackedRun]) -> list[TrackedRun]:
     """Of the runs of each key the newest, sorted by name and key."""
     last = {run.tags[KEY]: run for run in sorted(found, key=lambda run: (run.start, run.run_id))}
@@ -118,34 +95,6 @@ def history(uri: str, run_id: str, key: str) -> Curve:
     return sorted((point.step, point.value) for point in points)
 
 
-def histories(store: Store, run_ids: Sequence[str], key: str) -> dict[str, Curve] | None:
-    """All (step, value) of a metric of many runs, as the pages of a server ask for them: a few answers, not one a run.
-
-    None where the store is no server that knows how.
-    """
-    from mlflow.utils.rest_utils import http_request
-
-    credentials = getattr(store.client._tracking_client.store, "get_host_creds", None)
-    found: dict[str, Curve] = {run_id: [] for run_id in run_ids}
-    waiting = [list(run_ids[start : start + AT_ONCE]) for start in range(0, len(run_ids), AT_ONCE)]
-    while waiting:
-        if credentials is None:
-            return None
-        ids = waiting.pop()
-        asked = [("metric_key", key), *(("run_id", run_id) for run_id in ids)]
-        with answering(store.uri):
-            answer = http_request(credentials(), BULK, "GET", params=asked, raise_on_status=False)
-        if answer.status_code != HTTPStatus.OK:
-            return None
-        points = answer.json()["metrics"]
-        if len(points) >= MOST and len(ids) > 1:  # cut short
-            waiting += [ids[::2], ids[1::2]]
-            continue
-        for point in points:
-            found[point["run_id"]].append((point["step"], point["value"]))
-    return {run_id: sorted(values) for run_id, values in found.items()}
-
-
 def _existing(uri: str) -> Store:
     """The store, which is not created by asking."""
     file = database(uri)
@@ -154,9 +103,13 @@ def _existing(uri: str) -> Store:
     return Store(uri)
 
 
+def ended(status: str, end: int | None) -> float | None:
+    """When a run ended, in seconds; MLflow's `end`, in milliseconds, may be of an earlier time."""
+    return end / 1000 if end and status in ("FINISHED", "FAILED", "KILLED") else None
+
+
 def _tracked(run: Any) -> TrackedRun:
     info = run.info
-    ended = info.status in ("FINISHED", "FAILED", "KILLED")
     return TrackedRun(
         run_id=info.run_id,
         name=info.run_name,
@@ -165,5 +118,5 @@ def _tracked(run: Any) -> TrackedRun:
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
         start=info.start_time / 1000,
-        end=info.end_time / 1000 if ended and info.end_time else None,
+        end=ended(info.status, info.end_time),
     )

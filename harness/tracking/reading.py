@@ -1,31 +1,28 @@
 """All runs of an experiment with their curves: what is new from the store, the rest from a local file.
 
-Every batch of points ends with a mark: a run whose mark is known has nothing new. The file may be deleted at any
+Every batch of points ends with a mark, and so does whatever the store is told of a run that has ended: a run whose
+marks are known has nothing new. The file may be deleted at any
 time; what is not in the store any more leaves it with the next reading.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
 from harness.files import write_text
-from harness.runs import Origin
-from harness.tracking import sql
-from harness.tracking.points import UPDATED
-from harness.tracking.query import Curve, TrackedRun, find, histories, history, newest, search
+from harness.tracking import rest, sql
+from harness.tracking.points import SETTLED, UPDATED
+from harness.tracking.query import Curve, TrackedRun, find, history, newest
 from harness.tracking.store import Store, answering, shown
 
 SCHEMA = 1
 SPARED = 4000
 """Runs that a server is told at most not to send: what reads its filters refuses longer ones."""
-
-ENDED = "train_seconds"
-"""What every finished training has one point of."""
 
 Known = dict[str, tuple[str, TrackedRun]]
 """Run id -> its mark and the run."""
@@ -61,39 +58,37 @@ def _from_sql(store: Store, experiment_id: str, curves: Sequence[str], known: Kn
 
 
 def _from_server(store: Store, experiment_id: str, curves: Sequence[str], known: Known) -> Known:
-    """A server gives runs only whole: finished ones that are there still are not asked for again."""
-    final = _remaining(store, experiment_id, [run_id for run_id, (_, run) in known.items() if _is_final(run)][-SPARED:])
+    """A server gives runs only whole: finished ones of which it has not learnt more are not asked for again."""
+    final = _unchanged(store, experiment_id, [run for _, run in known.values() if _is_final(run)][-SPARED:])
     found = {run_id: known[run_id] for run_id in final}
-    news = search(store, experiment_id, besides=final)
+    news = rest.runs(store, experiment_id, besides=final)
     marks = {run.run_id: str(run.metrics.get(UPDATED)) for run in news}
     kept = {run_id: run.history for run_id, (mark, run) in known.items() if marks.get(run_id) == mark}
-    drawn = _curves(store, [run for run in news if run.run_id not in kept], curves)
+    drawn = _curves(store, [run.run_id for run in news if run.run_id not in kept], curves)
     return found | {run.run_id: (marks[run.run_id], replace(run, history=(kept | drawn)[run.run_id])) for run in news}
 
 
-def _remaining(store: Store, experiment_id: str, final: Sequence[str]) -> list[str]:
-    """Those of the finished runs that are surely in the store still: neither deleted there, nor gone for good."""
+def _unchanged(store: Store, experiment_id: str, final: Sequence[TrackedRun]) -> list[str]:
+    """Those of the finished runs that are surely in the store as they were: not deleted, gone for good, or told of."""
     if not final:
         return []
-    deleted = {run.run_id for run in search(store, experiment_id, deleted=True)}
-    ends = histories(store, final, ENDED)
-    return [run_id for run_id in final if run_id not in deleted and (ends is None or ends[run_id])]
+    deleted = {run.run_id for run in rest.runs(store, experiment_id, deleted=True)}
+    marks = rest.histories(store, [run.run_id for run in final if run.run_id not in deleted], [SETTLED]) or {}
+    as_known = {run.run_id: run.metrics[SETTLED] for run in final}
+    return [run_id for run_id, found in marks.items() if found[SETTLED] and found[SETTLED][-1][1] == as_known[run_id]]
 
 
-def _curves(store: Store, runs: Sequence[TrackedRun], curves: Sequence[str]) -> dict[str, dict[str, Curve]]:
+def _curves(store: Store, run_ids: Sequence[str], curves: Sequence[str]) -> dict[str, dict[str, Curve]]:
     """The curves of these runs."""
-    found: dict[str, dict[str, Curve]] = {run.run_id: {key: [] for key in curves} for run in runs}
-    for key in curves:
-        having = [run.run_id for run in runs if key in run.metrics]
-        values = histories(store, having, key)
-        for run_id in having:
-            found[run_id][key] = history(store.uri, run_id, key) if values is None else values[run_id]
-    return found
+    found = rest.histories(store, run_ids, curves)
+    if found is not None:
+        return found
+    return {run_id: {key: history(store.uri, run_id, key) for key in curves} for run_id in run_ids}
 
 
 def _is_final(run: TrackedRun) -> bool:
-    """Whether nothing of it changes any more; an imported log may still get its checkpoint."""
-    return run.status == "FINISHED" and run.tags.get("harness.origin") != Origin.IMPORTED
+    """Whether nothing of it changes any more unbeknown to its mark."""
+    return run.status == "FINISHED" and SETTLED in run.metrics
 
 
 def _load(file: Path) -> Known:
@@ -112,4 +107,6 @@ def _run(plain: Mapping[str, Any]) -> TrackedRun:
 
 
 def _to_json(found: Known) -> str:
-    return json.dumps({"schema": SCHEMA, "runs": [(mark, asdict(run)) for mark, run in found.values()]})
+    names = [field.name for field in fields(TrackedRun)]  # asdict would copy every point
+    rows = [(mark, {name: getattr(run, name) for name in names}) for mark, run in found.values()]
+    return json.dumps({"schema": SCHEMA, "runs": rows})

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from harness.errors import UserError
 from harness.leases import is_held
-from harness.runs import RunPaths, read_state, unreadable
+from harness.run_paths import RunPaths
+from harness.run_state import read_state, unreadable
 from harness.tracking.cursor import load
 from harness.tracking.home import home
 from harness.tracking.shipment import ship

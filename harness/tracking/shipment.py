@@ -5,6 +5,7 @@ was lost is sent again, and SQL stores keep one of several identical points.
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,15 +13,16 @@ from typing import Any
 
 from harness import leases
 from harness.files import read_json, sha256
+from harness.identity import digest
 from harness.leases import Lease, LeaseLost
-from harness.recipe import digest
 from harness.run_log import merge_log
-from harness.runs import RunPaths
+from harness.run_paths import RunPaths
 from harness.tracking import fields
 from harness.tracking.checkpoints import log_checkpoints
 from harness.tracking.cursor import Cursor, load, save
 from harness.tracking.note import colour
 from harness.tracking.points import (
+    SETTLED,
     UPDATED,
     Point,
     benchmark_points,
@@ -28,6 +30,7 @@ from harness.tracking.points import (
     points,
     result_points,
     row_key,
+    settled,
     updated,
 )
 from harness.tracking.snapshot import STATUS, Snapshot, look
@@ -79,6 +82,7 @@ def has_news(paths: RunPaths, uri: str) -> bool:
     return not seen.beginning and (
         not cursor.declared
         or cursor.status != seen.status
+        or (seen.state.state.ended and not cursor.settled)
         or any(cursor.segments.get(name, 0) < len(rows) for name, rows in seen.segments.items())
         or cursor.tags != digest(fields.tags(seen))
     )
@@ -96,7 +100,7 @@ class _Shipment:
         self.artifacts = 0
 
     def ship(self) -> Shipped:
-        self._advance()  # the mirror's name must be on disk before a run bears it
+        self._advance(settled=False)  # and the mirror's name must be on disk before a run bears it
         self.store = Store(self.uri)
         self.client = self.store.client
         with answering(self.uri):
@@ -110,6 +114,9 @@ class _Shipment:
                 self._advance(segments=segments)
             if self.cursor.status != self.seen.status:
                 self._settle()
+            if self.seen.state.state.ended:
+                self._send([settled(time.time(), self.seen.start)])
+                self._advance(settled=True)
         return Shipped(
             run_id=self.run_id, points=self.points, artifacts=self.artifacts, status=STATUS[self.seen.state.state]
         )
@@ -167,7 +174,7 @@ class _Shipment:
 
         if batch:
             self.client.log_batch(self.run_id, metrics=[Metric(*point) for point in batch])
-            self.points += sum(point.key != UPDATED for point in batch)
+            self.points += sum(point.key not in (UPDATED, SETTLED) for point in batch)
 
     def _settle(self) -> None:
         """The status; of a run that has ended also its result and artifacts, and the mark that all is there."""
@@ -192,7 +199,7 @@ class _Shipment:
 
     def _artifacts(self) -> None:
         paths = self.seen.paths
-        if not paths.log.exists():
+        if self.seen.journal and not paths.log.exists():
             merge_log(paths)
         for file in (paths.config, paths.log, paths.curves, paths.evaluation, paths.result, paths.benchmark):
             if file.exists():

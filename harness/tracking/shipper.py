@@ -9,7 +9,8 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.processes import is_orphan_of
-from harness.runs import RunPaths, read_state, settle
+from harness.run_paths import RunPaths
+from harness.run_state import read_state, settle
 from harness.tracking.shipment import has_news, ship
 from harness.tracking.store import StoreError
 

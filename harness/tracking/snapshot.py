@@ -6,7 +6,9 @@ from typing import Any
 
 from harness.files import read_json
 from harness.run_log import read_log, segments
-from harness.runs import RunPaths, RunSpec, RunState, State, last_attempt, read_spec, read_state
+from harness.run_paths import RunPaths, last_attempt
+from harness.run_spec import RunSpec, read_spec
+from harness.run_state import RunState, State, read_state
 from harness.trial_file import TrialFile, read_trial
 
 STATUS = {

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from harness.tracking.points import UPDATED
+from harness.tracking.points import SETTLED, UPDATED
 from harness.tracking.query import TrackedRun
 from harness.tracking.store import NOTE, ROLE
 
@@ -51,9 +51,10 @@ def marks(connection: "Connection", experiment_id: str) -> dict[str, str]:
     facts = select(runs.c.run_uuid, runs.c.name, runs.c.status, runs.c.end_time).join(tags, is_ours).where(active)
     found: dict[str, list[Any]] = {run_id: values for run_id, *values in connection.execute(facts)}
     ids = select(runs.c.run_uuid).where(active)
-    updated = select(latest.c.run_uuid, latest.c.value).where(latest.c.key == UPDATED, latest.c.run_uuid.in_(ids))
+    last = select(latest.c.run_uuid, latest.c.key, latest.c.value)
+    updated = last.where(latest.c.key.in_((UPDATED, SETTLED)), latest.c.run_uuid.in_(ids))
     news = select(tags.c.run_uuid, tags.c.key, tags.c.value).where(tags.c.key.in_(NEWS), tags.c.run_uuid.in_(ids))
-    for statement in (updated, news.order_by(tags.c.key)):
+    for statement in (updated.order_by(latest.c.key), news.order_by(tags.c.key)):
         for run_id, *values in connection.execute(statement):
             if run_id in found:  # not the experiment's parent run
                 found[run_id] += values

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 from harness import leases
 from harness.errors import UserError
 from harness.files import replacing
-from harness.runs import RunSpec
+from harness.run_spec import RunSpec
 from harness.tracking.home import require_home
 from harness.tracking.note import Child, experiment_note
 

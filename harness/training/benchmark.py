@@ -13,14 +13,16 @@ from harness.errors import UserError
 from harness.evaluation.speed import Speed, peak_memory_mb
 from harness.files import sha256
 from harness.provenance import running_code
-from harness.runs import RunPaths, RunSpec
+from harness.run_paths import RunPaths
+from harness.run_spec import RunSpec
 from harness.training import validation
-from harness.training.device_state import device_state
+from harness.training.device_state import device_state, others_share
 from harness.training.distributed import Ranks
 from harness.training.environment import hardware, versions
 from harness.training.restore import restore
 from harness.training.session import Training
 from harness.training.step import iterate
+from harness.wording import count
 
 SCHEMA = 1
 ITERATIONS = {"cuda": 50, "cpu": 5}
@@ -40,10 +42,11 @@ def benchmark(spec: RunSpec, checkpoint: Path | None, device: torch.device) -> d
     """
     split = validation.run_validation(spec)
     if len(split.image_ids) <= WARMUP:
-        few = f"{len(split.image_ids)} images to time, of which {WARMUP} are left out"
+        few = f"{count(len(split.image_ids), 'image')} to time, of which {WARMUP} are left out"
         raise UserError(
             f"{split.annotations}: {few}; expected more: raise shorten.eval_images, or test on a larger set"
         )
+    others = others_share(device)
     with tempfile.TemporaryDirectory() as nowhere:
         training = Training(RunPaths(Path(nowhere)), spec, Ranks(device=device), attempt=1)
     trained = _train(training, ITERATIONS[device.type])
@@ -58,6 +61,7 @@ def benchmark(spec: RunSpec, checkpoint: Path | None, device: torch.device) -> d
         "name": spec.name,
         "weights": sha256(checkpoint) if checkpoint else None,
         "precision": spec.precision,
+        "others": others,
         "memory_mb": memory,
         "memory_kind": "cuda" if device.type == "cuda" else "rss",
         "memory_images": trained * spec.recipe.micro_batch,

@@ -13,6 +13,7 @@ from torch import Tensor
 from harness.errors import UserError
 from harness.files import read_json, replacing, sha256, write_json
 from harness.tensorfile import load_tensors
+from harness.wording import count
 
 KEPT = 2
 """Checkpoints kept: the newest, and the one before in case the newest turns out unreadable."""
@@ -105,7 +106,9 @@ def newest(folder: Path) -> Saved | None:
             sys.stderr.write(f"{path}: going on from it, although latest.json does not name it\n")
             return Saved(path=path, sha256=sha256(path), epoch=meta["epoch"], step=meta["iter"])
     if found:
-        raise UserError(f"{folder}: none of its {len(found)} checkpoints can be read; move them away to start anew")
+        raise UserError(
+            f"{folder}: none of its {count(len(found), 'checkpoint')} can be read; move them away to start anew"
+        )
     return None
 
 

@@ -1,6 +1,7 @@
 """The processes of one training, however they were started: alone, by torchrun, by SLURM or by submitit."""
 
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -11,9 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
 from harness.errors import UserError
+from harness.failures import Failure
+from harness.processes import node_name
 from harness.training.meeting import meet
 
 TIMEOUT = timedelta(hours=2)
@@ -94,7 +98,7 @@ def start(*, gpu: bool, meeting: Path | None = None) -> Ranks:
 
     gpu: use GPUs where there are any. meeting: the file by which they find each other (meeting.py); None takes
     MASTER_ADDR and MASTER_PORT.
-    Raises UserError where there are more processes than GPUs on this machine.
+    Raises UserError where there are more processes than GPUs on this machine, or rank 0's has GPUs and this one none.
     """
     rank, world, local_rank = find_ranks()
     cuda = gpu and torch.cuda.is_available()
@@ -106,11 +110,16 @@ def start(*, gpu: bool, meeting: Path | None = None) -> Ranks:
     if cuda:
         torch.cuda.set_device(device)
     if world > 1:
+        # Or NCCL's own thread kills the process at a CUDA error, before it can say which.
+        os.environ.setdefault("TORCH_NCCL_RETHROW_CUDA_ERRORS", "0")
         os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
         os.environ.setdefault("MASTER_PORT", "29500")
+        store = meet(meeting, rank=rank, world=world, timeout=TIMEOUT) if meeting else None
+        if store is not None:
+            _require_same_device(store, rank, device.type)
         dist.init_process_group(
             "nccl" if cuda else "gloo",
-            store=meet(meeting, rank=rank, world=world, timeout=TIMEOUT) if meeting else None,
+            store=store,
             rank=rank,
             world_size=world,
             timeout=TIMEOUT,
@@ -118,11 +127,29 @@ def start(*, gpu: bool, meeting: Path | None = None) -> Ranks:
     return Ranks(rank=rank, world=world, local_rank=local_rank, device=device)
 
 
-def stop() -> None:
-    """Leave the other processes."""
-    if dist.is_initialized():
-        _groups.clear()
-        dist.destroy_process_group()
+def _require_same_device(store: TCPStore, rank: int, kind: str) -> None:
+    """Raise UserError where rank 0 has another kind of device: by NCCL and by gloo they would wait until TIMEOUT."""
+    if rank == 0:
+        store.set("device", kind)
+    elif (first := store.get("device").decode()) != kind:
+        text = f"{node_name()} trains on {kind}, rank 0 on {first}: one of their nodes has lost its GPUs"
+        raise UserError(f"{text}; look at both with `harness doctor`", failure=Failure.NODE)
+
+
+def stop(code: int = 0) -> None:
+    """Leave the other processes.
+
+    code: of a failure. With NCCL this process then ends here, with that code: taking leave of the others would wait
+    until they do so, too, and they may be waiting for what failed here (nccl.h on ncclCommFinalize).
+    """
+    if not dist.is_initialized():
+        return
+    if code and dist.get_backend() == "nccl":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    _groups.clear()
+    dist.destroy_process_group()
 
 
 _groups: dict[str, Any] = {}

@@ -11,7 +11,9 @@ import torch
 
 from harness.files import read_json
 from harness.provenance import running_code
-from harness.runs import RunPaths, RunSpec
+from harness.run_paths import RunPaths
+from harness.run_spec import RunSpec
+from harness.training.device_state import arithmetic
 from harness.training.distributed import Ranks
 from harness.training.journal import attempt_row
 
@@ -56,8 +58,9 @@ def cpu_name() -> str:
 
 
 def environment(device: torch.device, world: int) -> dict[str, Any]:
-    """Both, for the first row of a journal."""
-    return {"versions": versions(device), "hardware": hardware(device, world)}
+    """Both, for the first row of a journal, and on a GPU its arithmetic."""
+    found = {"versions": versions(device), "hardware": hardware(device, world)}
+    return found | arithmetic() if device.type == "cuda" else found
 
 
 def own_attempt_row(

@@ -12,7 +12,15 @@ from harness.failures import Failure
 from harness.files import MAKE_ROOM, disk_full
 from harness.processes import node_name
 
-MEMORY = ("OutOfMemoryError", "can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")
+MEMORY = (
+    "OutOfMemoryError",
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUDA driver error: out of memory",
+    "ALLOC_FAILED",
+    "Failed to CUDA calloc",  # of NCCL
+    "Cuda failure 2 'out of memory'",  # of NCCL
+)
 """A class of torch, and words of its messages."""
 CONTACT = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL", "TCPStore")
 """Words of an error in a collective."""
@@ -31,6 +39,7 @@ HARDWARE = (
     "CUDA driver initialization failed",
     "system not yet initialized",
     "CUDA unknown error",
+    "CUDA error: unknown error",
 )
 """Words of CUDA and its driver, where it is not the program that is at fault."""
 BROKEN = (errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ENOTCONN, errno.EREMOTEIO, errno.EHOSTDOWN)
@@ -52,7 +61,7 @@ def explain(error: BaseException) -> UserError | None:
     if first or any(_is_memory(each) for each in chain):
         return _out_of_memory(first)
     if symptom := next((text for text in said if any(word in text for word in HARDWARE)), ""):
-        return _broken_node(symptom.splitlines()[0])
+        return _broken_node(next(line for line in symptom.splitlines() if any(word in line for word in HARDWARE)))
     if isinstance(error, OSError | EOFError) and _in_data_loader(error):
         return _lost_worker("DataLoader worker: a data-loading process was killed")
     if worker := next((text for text in said if "DataLoader worker" in text and "pid" in text), ""):
@@ -68,12 +77,15 @@ def explain(error: BaseException) -> UserError | None:
 
 
 def is_lost_contact(error: BaseException) -> bool:
-    """Whether a collective failed, as it does on all other ranks when one has ended."""
+    """Whether a collective failed, as it does on all other ranks when one has ended, for no reason on this one."""
     from torch.distributed import DistError
 
+    chain = list(_chain(error))
+    if any(word in str(each) for each in chain for word in (*MEMORY, *HARDWARE)):
+        return False
     return any(
         isinstance(each, DistError) or (isinstance(each, RuntimeError) and any(word in str(each) for word in CONTACT))
-        for each in _chain(error)
+        for each in chain
     )
 
 
@@ -103,7 +115,7 @@ def _in_data_loader(error: BaseException) -> bool:
 
 
 def _out_of_memory(text: str) -> UserError:
-    gpu = "CUDA" in text or "CUBLAS" in text or "CUDNN" in text
+    gpu = "CUDA" in text.upper() or "CUBLAS" in text or "CUDNN" in text
     where, failure = ("GPU memory", Failure.GPU_MEMORY) if gpu else ("memory", Failure.MEMORY)
     asked = next((part for part in text.split(". ") if "ried to allocate" in part), "")
     detail = f" ({asked.strip().rstrip('.')})" if asked else ""

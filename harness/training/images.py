@@ -11,10 +11,11 @@ from harness.data.batches import plan_epoch, training_batches
 from harness.data.coco import CocoIndex, load_index, train_filter
 from harness.errors import UserError
 from harness.recipe import Recipe
-from harness.runs import RunSpec
+from harness.run_spec import RunSpec
 from harness.structures import Batch
 from harness.training.build import build_augmentation
 from harness.training.distributed import Ranks
+from harness.wording import count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ def training_images(spec: RunSpec) -> TrainingImages:
     found = len(index.category_ids)
     if found != recipe.num_classes:
         raise UserError(
-            f"{split.annotations}: has {found} categories, the recipe says num_classes {recipe.num_classes}; "
+            f"{split.annotations}: has {count(found, 'category')}, the recipe says num_classes {recipe.num_classes}; "
             f"set num_classes: {found} in the matrix's recipe block"
         )
     kept = train_filter(index, recipe.min_image_size)

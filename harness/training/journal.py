@@ -1,6 +1,6 @@
 """The journal: the append-only log of one attempt, in the published field names, flushed line by line.
 
-One attempt writes one segment and nothing else writes it; runs.py says which rows of several attempts count.
+One attempt writes one segment and nothing else writes it; run_log.py says which rows of several attempts count.
 """
 
 import json
@@ -17,7 +17,8 @@ from harness.errors import UserError
 from harness.files import MAKE_ROOM, disk_full, fsync
 from harness.recipe import to_dict
 from harness.run_log import repair_log, row_key
-from harness.runs import RunPaths, RunSpec
+from harness.run_paths import RunPaths
+from harness.run_spec import RunSpec
 
 FSYNC_SECONDS = 30.0
 

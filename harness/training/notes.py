@@ -11,6 +11,7 @@ from harness.errors import UserError
 from harness.failures import Failure
 from harness.files import find_json, write_json
 from harness.processes import has_died
+from harness.wording import count
 
 Phase = Literal["start", "staging", "log", "checkpoint", "evaluation", "scoring", "waiting", "data", "step", "outcome"]
 """What a rank does, in the order within one count of steps: a rank whose phase comes earlier holds up the others.
@@ -46,6 +47,11 @@ class Note:
     failure: Failure | None = None  # and the kind of failure
     node: str = ""  # the cluster's name of `host`
     slow: list[str] = field(default_factory=list)  # rank 0 says which ranks are slower than the others
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether it has said itself why it ends, which is not that another rank had."""
+        return self.ended not in ("", LOST)
 
     @property
     def who(self) -> str:
@@ -91,7 +97,7 @@ Complaint = tuple[Note, str]
 
 def failures(notes: list[Note]) -> list[Complaint]:
     """The ranks that gave up or, where none did, those that died on this node; not those that only lost another one."""
-    gave_up = [(note, note.ended) for note in notes if note.ended not in ("", LOST)]
+    gave_up = [(note, note.ended) for note in notes if note.gave_up]
     return gave_up or [(note, DIED) for note in notes if not note.ended and has_died(note)]
 
 
@@ -112,7 +118,7 @@ def accusation(notes: list[Note], silence: float) -> str:
     more = f" and {len(found) - 4} more" if len(found) > 4 else ""
     step = min(note.step for note, _ in found)
     others = sorted({note.rank for note in notes} - {note.rank for note, _ in found})
-    return f"{said}{more}, after {step} iterations{_waiting(others)}"
+    return f"{said}{more}, after {count(step, 'iteration')}{_waiting(others)}"
 
 
 def _culprits(notes: list[Note]) -> list[Note]:

@@ -7,7 +7,7 @@ from harness.evaluation.curves import plot_curves
 from harness.files import file_facts, read_json, write_json
 from harness.provenance import running_code, trained_by
 from harness.run_log import merged_rows, segments
-from harness.runs import SCHEMA
+from harness.run_spec import SCHEMA
 from harness.training import validation
 from harness.training.bill import bill, gpu_hours, overhead, read_times
 from harness.training.environment import hardware, versions

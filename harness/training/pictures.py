@@ -17,7 +17,7 @@ from harness.evaluation.detections import read_detections
 from harness.evaluation.draw import Image, contact_sheet, draw, write_image
 from harness.evaluation.predict import detect_image, testing
 from harness.evaluation.table import DetectionTable
-from harness.runs import RunPaths
+from harness.run_paths import RunPaths
 from harness.training.restore import restore
 from harness.training.validation import Validation
 

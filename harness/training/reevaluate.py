@@ -15,14 +15,17 @@ from harness.evaluation.coco import Evaluation, evaluate
 from harness.evaluation.detections import read_detections, write_detections
 from harness.evaluation.table import DetectionTable
 from harness.files import read_json, sha256
+from harness.identity import NUMERICS, digest
 from harness.published import PublishedRow, published_rows
-from harness.recipe import NUMERICS, digest, to_dict
-from harness.runs import RunPaths, RunSpec, read_spec
+from harness.recipe import to_dict
+from harness.run_paths import RunPaths
+from harness.run_spec import RunSpec, read_spec
 from harness.training import validation
 from harness.training.distributed import Ranks
 from harness.training.precision import executed_precision
 from harness.training.restore import Restored, restore
 from harness.training.validation import Validation, run_validation
+from harness.wording import count
 
 
 class Verdict(StrEnum):
@@ -198,7 +201,9 @@ def require_classes(restored: Restored, split: Validation, file: Path) -> None:
     """Raise UserError where the checkpoint knows another number of classes than the annotations."""
     classes, categories = restored.recipe.num_classes, len(split.index.category_ids)
     if classes != categories:
-        raise UserError(f"{file}: finds {classes} classes, but {split.annotations} has {categories} categories")
+        raise UserError(
+            f"{file}: finds {count(classes, 'class')}, but {split.annotations} has {count(categories, 'category')}"
+        )
 
 
 def _is_the_cells(restored: Restored, cell: str | None) -> bool:

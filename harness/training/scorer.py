@@ -17,7 +17,7 @@ from harness.evaluation.scoring import evaluation_library
 from harness.evaluation.table import DetectionTable, load
 from harness.files import write_json
 from harness.processes import end_with
-from harness.runs import RunPaths, require_own
+from harness.run_paths import RunPaths, require_own
 
 USER_ERROR = 2
 """Exit code where a user can mend it: what is printed then has a line that says how."""

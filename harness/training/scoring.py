@@ -21,7 +21,7 @@ from harness.evaluation.table import DetectionTable
 from harness.failures import Failure
 from harness.files import replacing
 from harness.provenance import python_path
-from harness.runs import RunPaths, require_own
+from harness.run_paths import RunPaths, require_own
 from harness.training.background import Background
 from harness.training.scorer import USER_ERROR, read_unscored
 from harness.training.validation import Validation

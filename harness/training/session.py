@@ -8,10 +8,12 @@ from typing import Any
 
 from torch import nn
 
+from harness.data.coco import unlike_categories
 from harness.detection.mask_rcnn import MaskRCNN
 from harness.errors import UserError
 from harness.recipe import to_dict
-from harness.runs import RunPaths, RunSpec, require_own
+from harness.run_paths import RunPaths, require_own
+from harness.run_spec import RunSpec
 from harness.training import checkpoint
 from harness.training.background import Background
 from harness.training.build import build_model, build_optimizer, build_schedule, require_weights
@@ -46,6 +48,11 @@ class Training:
         self.recipe = spec.executed
         self.images = training_images(spec)
         self.validation = run_validation(spec)
+        if unlike := unlike_categories(self.validation.index.categories, self.images.index.categories):
+            raise UserError(
+                f"{self.validation.annotations}: is not of the categories trained on: {unlike[0]}; expected the same "
+                "ids and names in both annotation files; `harness data check` lists all faults"
+            )
         self.model: MaskRCNN = _model(spec, ranks)
         self.optimizer = build_optimizer(self.recipe, self.model)
         self.schedule = build_schedule(self.recipe)
@@ -120,7 +127,7 @@ class Training:
         self.saved = self.writing.wait() or self.saved
 
     def require_own(self) -> None:
-        """See runs.require_own."""
+        """See run_paths.require_own."""
         require_own(self.paths, self.attempt)
 
     def _write(self, copy: Snapshot, at: Position, journaled: Callable[[], None]) -> Saved:

@@ -11,7 +11,8 @@ from harness.evaluation.table import DetectionTable
 from harness.files import file_facts, read_json, sha256, write_json
 from harness.provenance import running_code
 from harness.run_log import merge_log, merged_rows, row_key
-from harness.runs import SCHEMA, RunPaths, RunSpec, SourceSpec
+from harness.run_paths import RunPaths
+from harness.run_spec import SCHEMA, RunSpec, SourceSpec
 from harness.training import validation
 from harness.training.checkpoint import Saved
 from harness.training.distributed import Ranks

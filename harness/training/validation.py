@@ -11,7 +11,7 @@ from harness.evaluation.predict import gather_results, predict_split
 from harness.evaluation.speed import Speed, measure_fps
 from harness.evaluation.table import DetectionTable
 from harness.recipe import Recipe
-from harness.runs import RunSpec
+from harness.run_spec import RunSpec
 from harness.training.agreement import Agreement
 from harness.training.distributed import Ranks
 from harness.training.precision import autocast

@@ -30,8 +30,10 @@ HUNG = 70
 """Exit code of an attempt that made no progress any more: it hung, or lost another rank and could not notice."""
 MEDIAN_OF = 101
 """Steps over which the median step time is taken."""
-GRACE = 6
-"""Polls between a trouble and the verdict, for a training that ends by itself; twice that on ranks other than 0."""
+GRACE = 3
+"""Polls between a trouble and the verdict, for a training that ends by itself; twice that on ranks other than 0.
+
+Less than the 30 s that SLURM leaves by default to the processes of a job of which one has failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,9 @@ class Limits:
     alone: float = 3600.0  # what rank 0 does while the others wait: scoring, and the outcome
     silence: float = 120.0  # without a note of a rank: more than NFS may hide one (60 s) and JSON holds the interpreter
     poll: float = 5.0  # between two looks
+
+
+Verdict = Callable[[str, Note | None], None]
 
 
 class Watch:
@@ -104,13 +109,14 @@ class Watch:
 
 
 @contextmanager
-def watching(watch: Watch, folder: Path, ranks: Ranks, verdict: Callable[[str], None]) -> Iterator[None]:
+def watching(watch: Watch, folder: Path, ranks: Ranks, verdict: Verdict) -> Iterator[None]:
     """Watch this rank, in the attempt's folder: notes, stacks and verdict of all ranks are there.
 
     A rank that is stuck (Limits) or has lost another one ends with HUNG, whatever it is doing: the Python stacks of
-    all ranks are in rank-R.stack.txt then, one rank has called `verdict` with a line that names the culprit, and all
-    have ended. A rank left by an exception keeps its note, for the others to read. Rank 0 keeps its times as they are
-    at the beginning, so that they are there of one that is killed before its first checkpoint, too.
+    all ranks are in rank-R.stack.txt then, one rank has called `verdict` with a line that names the culprit, and with
+    the culprit's note if it has said itself why it gave up, and all have ended. A rank left by an exception keeps its
+    note, for the others to read. Rank 0 keeps its times as they are at the beginning, so that they are there of one
+    that is killed before its first checkpoint, too.
     """
     watch.times.gpus = ranks.gpus
     if ranks.main:
@@ -135,7 +141,7 @@ def watching(watch: Watch, folder: Path, ranks: Ranks, verdict: Callable[[str], 
 class _Watcher:
     """The thread's side: looks at this rank and at the notes of others, and judges."""
 
-    def __init__(self, watch: Watch, folder: Path, ranks: Ranks, verdict: Callable[[str], None], stack: TextIO) -> None:
+    def __init__(self, watch: Watch, folder: Path, ranks: Ranks, verdict: Verdict, stack: TextIO) -> None:
         self.watch, self.folder, self.ranks, self.verdict, self.stack = watch, folder, ranks, verdict, stack
         self.done = threading.Event()
         self.dumped = False
@@ -217,7 +223,7 @@ class _Watcher:
         try:
             with (self.folder / "verdict.txt").open("x", encoding="utf-8") as file:
                 file.write(f"{text}\n")
-            self.verdict(text)
+            self.verdict(text, next((other for other in notes if other.gave_up), None))
             self._end_frozen(notes)
         finally:  # also where another rank has just said it, or the disk is full
             self._leave(note)

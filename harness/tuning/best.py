@@ -11,7 +11,7 @@ from harness.files import write_text
 from harness.matrix import PlannedCell
 from harness.matrix_file import NAME
 from harness.recipe import Recipe, diff, to_dict, with_overrides
-from harness.runs import read_spec
+from harness.run_spec import read_spec
 from harness.tuning.study_file import Study
 from harness.tuning.trials import Trial
 

@@ -20,7 +20,8 @@ from harness.launching.supervision import replace_supervisor
 from harness.leases import Lease
 from harness.matrix import PlannedCell
 from harness.recipe import to_dict, with_overrides
-from harness.runs import RunPaths, State
+from harness.run_paths import RunPaths
+from harness.run_state import State
 from harness.settings import LOCAL, Settings
 from harness.tracking.repair import repair
 from harness.trial_file import TrialFile, read_trial, write_trial

@@ -21,7 +21,7 @@ def silence(study: Study, found: Sequence[Trial]) -> str:
     values = [values[0] for _, values in finished(found)]
     if len(values) < TRIALS_PER_FIELD * len(study.space):
         return (
-            f"{len(values)} finished trials are too few to say how much each of {len(study.space)} fields matters: it "
+            f"too few finished trials ({len(values)}) to say how much each of {len(study.space)} fields matters: it "
             f"takes {TRIALS_PER_FIELD} a field."
         )
     return "All finished trials reached the same." if len(set(values)) == 1 else ""

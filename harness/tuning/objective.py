@@ -9,7 +9,7 @@ from typing import Any, Literal
 from harness.document import Document, Loc
 from harness.files import read_json
 from harness.run_log import merged_rows
-from harness.runs import RunPaths
+from harness.run_paths import RunPaths
 from harness.tuning.study_schema import ObjectiveBlock
 
 Direction = Literal["maximize", "minimize"]

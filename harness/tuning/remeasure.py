@@ -16,7 +16,9 @@ from harness.launching.slurm_ask import QUEUE_SECONDS
 from harness.launching.submit import submit
 from harness.launching.wait import wait
 from harness.matrix import Experiment
-from harness.runs import RunPaths, RunState, State, experiment_runs, read_spec, read_state
+from harness.run_paths import RunPaths, experiment_runs
+from harness.run_spec import read_spec
+from harness.run_state import RunState, State, read_state
 from harness.settings import Settings
 from harness.tuning.best import cell_of, front
 from harness.tuning.objective import Objective

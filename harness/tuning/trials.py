@@ -7,7 +7,8 @@ from typing import Any
 
 from harness.matrix import Experiment
 from harness.run_log import merged_rows
-from harness.runs import RunPaths, RunState, State, experiment_runs, read_state
+from harness.run_paths import RunPaths, experiment_runs
+from harness.run_state import RunState, State, read_state
 from harness.settings import Settings
 from harness.trial_file import TrialFile, read_trial
 from harness.tuning.space import Param, param_of

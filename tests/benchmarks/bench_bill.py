@@ -38,7 +38,7 @@ from harness.launching.prepare import prepare, write
 from harness.matrix import load_experiment
 from harness.planning.assumed import FPS, ITERATION_S
 from harness.run_log import read_log
-from harness.runs import RunPaths
+from harness.run_paths import RunPaths
 from harness.settings import load_settings
 from harness.training.bill import overhead, read_times
 from harness.training.checkpoint import Snapshot

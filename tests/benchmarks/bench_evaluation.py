@@ -83,7 +83,7 @@ def spread(values: list[float]) -> str:
 def generate(folder: Path, images: int) -> None:
     """annotations.json, results.json and their columns, from a fixed seed; two thirds of them are near an object."""
     from harness.evaluation.table import table_of
-    from harness.runs import RunPaths
+    from harness.run_paths import RunPaths
 
     random = np.random.default_rng(0)
     truth: dict[str, Any] = {
@@ -158,7 +158,7 @@ def ours(folder: Path) -> Work:
 
     from harness.evaluation.coco import evaluate
     from harness.evaluation.scoring import evaluation_library
-    from harness.runs import RunPaths
+    from harness.run_paths import RunPaths
     from harness.training.scorer import read_unscored
 
     def run() -> tuple[list[float], str]:
@@ -186,7 +186,7 @@ def from_the_file(folder: Path) -> Work:
 def file(folder: Path) -> Work:
     """The file of detections, from columns."""
     from harness.evaluation.detections import write_detections
-    from harness.runs import RunPaths
+    from harness.run_paths import RunPaths
     from harness.training.scorer import read_unscored
 
     found, _ = read_unscored(RunPaths(folder))
@@ -200,7 +200,7 @@ def file(folder: Path) -> Work:
 
 def waits(folder: Path) -> Work:
     """What a training does between a test and the next epoch: columns to the disk, and a process begun."""
-    from harness.runs import RunPaths
+    from harness.run_paths import RunPaths
     from harness.training.scorer import read_unscored
     from harness.training.scoring import Scoring
 

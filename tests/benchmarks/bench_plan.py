@@ -21,7 +21,7 @@ from harness.files import write_json
 from harness.launching.prepare import PreparedRun, prepare, write
 from harness.matrix import Experiment, load_experiment
 from harness.planning.plan import make_plan
-from harness.runs import State, write_state
+from harness.run_state import State, write_state
 from harness.settings import Settings, load_settings
 
 EACH, LOGGED = 7330, 50

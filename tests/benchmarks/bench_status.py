@@ -21,7 +21,7 @@ from harness.files import write_json
 from harness.launching.prepare import PreparedRun, prepare, write
 from harness.launching.status import status_rows
 from harness.matrix import load_experiment
-from harness.runs import State, write_state
+from harness.run_state import State, write_state
 from harness.settings import load_settings
 from harness.tracking.cursor import Cursor, save
 from harness.tracking.repair import repair

@@ -25,7 +25,10 @@ def page(content: Mapping[str, Any]) -> str:
     tested = [row for row in rows if not row["batch"]]
     return "\n".join(
         [
-            *_protocol(content["protocol"], [row["state"] for row in rows if "state" in row]),
+            *_protocol(
+                content["protocol"],
+                [row["state"] | {"hardware": content["protocol"]["hardware"]} for row in rows if "state" in row],
+            ),
             *_section("Training", trained),
             *_section("Inference, an image at a time", tested),
             *_gains(trained),

@@ -7,7 +7,7 @@ from training.tiny import make_shapes, write_place
 
 from cli.conftest import Harness
 from harness.files import read_json
-from harness.runs import RunPaths, experiment_runs
+from harness.run_paths import RunPaths, experiment_runs
 from harness.tracking.store import Store
 
 CELL = "mask_rcnn_r18_fpn_1x_coco+tiny"

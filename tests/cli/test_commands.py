@@ -96,8 +96,8 @@ def test_data(harness: Harness, place: Path) -> None:
 def test_images_in_a_tar(harness: Harness, place: Path) -> None:
     assert harness("data", "shapes", "made", "--train", "3", "--val", "1", "--size", "40")[0] == 0
     code, out, _ = harness("data", "pack", "made/train")
-    assert code == 0 and out.startswith("made/train.tar: 3 files, 0.00 GB, sha256 ")
-    assert "made/train.tar: 3 files, 0.00 GB, is there already" in harness("data", "pack", "made/train")[1]
+    assert code == 0 and out.startswith("made/train.tar: 3 files, 20 kB, sha256 ")
+    assert "made/train.tar: 3 files, 20 kB, is there already" in harness("data", "pack", "made/train")[1]
     shutil.rmtree(place / "made/train")
     assert harness("data", "check", "made")[0] == 0
     (place / "made/train.tar").write_bytes((place / "made/train.tar").read_bytes()[:3000])
@@ -118,7 +118,27 @@ def test_packing_knows_a_data_set_by_its_layout(harness: Harness, place: Path, m
     assert harness("data", "pack", "made/train.tar")[2].startswith("error: made/train.tar: is no folder; name one")
     assert harness("data", "pack", "made/nothing")[2].startswith("error: made/nothing: no such folder; name one")
     monkeypatch.chdir(place / "made/val")
-    assert harness("data", "pack", ".")[1].startswith(f"{place}/made/val.tar: 1 file, 0.00 GB, is there already")
+    assert harness("data", "pack", ".")[1].startswith(f"{place}/made/val.tar: 1 file, 10 kB, is there already")
+
+
+def test_shapes_that_harness_toml_knows_need_no_entry(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = ("data", "shapes", "made", "--train", "1", "--val", "1", "--size", "40")
+    assert "[datasets.shapes]\nroot = 'made'" in harness(*make)[1]  # shapes are elsewhere there
+    monkeypatch.setenv("HARNESS_DATASET_SHAPES", "made")
+    assert harness(*make)[1] == "made: 1 training and 1 validation images are there already\n"
+
+
+def test_packing_says_where_harness_toml_names_the_folder(harness: Harness, place: Path) -> None:
+    """It is read as named, so the lines that name the tar are given; and none once they are there, or not needed."""
+    assert harness("data", "shapes", "made", "--train", "2", "--val", "1", "--size", "40")[0] == 0
+    with (place / "harness.toml").open("a") as settings:
+        settings.write('[datasets.mine]\nroot = "made"\ntrain_images = "train"\n')
+    code, out, _ = harness("data", "pack", "mine")
+    assert code == 0 and out.splitlines()[-2:] == ["[datasets.mine]", "train_images = 'train.tar'"]
+    with (place / "harness.toml").open("a") as settings:
+        settings.write('[datasets.other]\nroot = "made"\ntrain_images = "train.tar"\n')
+    assert "harness.toml" not in harness("data", "pack", "other")[1]
+    assert "harness.toml" not in harness("data", "pack", "made")[1]
 
 
 @pytest.mark.slow

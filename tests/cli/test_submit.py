@@ -15,7 +15,7 @@ from harness.matrix import load_experiment
 from harness.planning import plan
 from harness.planning.disk import Room
 from harness.planning.pilot import pilot_experiment
-from harness.runs import RunState, State
+from harness.run_state import RunState, State
 from harness.settings import load_settings
 
 UNMEASURED = "note: 1 kind of cell has had no pilot; what they take is measured by harness submit tiny.yaml --pilot\n"

@@ -11,7 +11,8 @@ from harness.cli import status_table, watch
 from harness.cli.status_table import closing, table, urgent
 from harness.launching import supervisor
 from harness.launching.status import RunStatus
-from harness.runs import RunPaths, State, write_state
+from harness.run_paths import RunPaths
+from harness.run_state import State, write_state
 
 CELL = "mask_rcnn_r18_fpn_1x_coco+tiny"
 WORKS = RunStatus(

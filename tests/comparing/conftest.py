@@ -15,7 +15,8 @@ from harness.evaluation.table import table_of
 from harness.files import sha256, write_json
 from harness.launching.prepare import prepare, write
 from harness.matrix import load_experiment
-from harness.runs import RunPaths, State, write_state
+from harness.run_paths import RunPaths
+from harness.run_state import State, write_state
 from harness.settings import load_settings
 from harness.training.pictures import truth_masks
 

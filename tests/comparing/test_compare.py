@@ -15,7 +15,7 @@ from harness.errors import UserError
 from harness.files import read_json, sha256, write_json
 from harness.launching.prepare import prepare, write
 from harness.matrix import load_experiment
-from harness.runs import RunPaths
+from harness.run_paths import RunPaths
 from harness.settings import load_settings
 
 RunOf = Callable[[int, int, Rows], RunPaths]
@@ -75,6 +75,7 @@ def test_sides_say_their_experiment_and_the_seeds_that_they_lack(run_of: RunOf, 
     assert "(1 of 2 and 1 seeds)" in next(notes(pair))
 
 
+@pytest.mark.slow
 def test_the_page_has_tables_and_pictures(run_of: RunOf, perfect: Rows, place: Path, tmp_path: Path) -> None:
     paths = (run_of(0, 0, perfect), run_of(1, 0, without(perfect, 0.4)))
     sides = [find_side(str(entry.folder), place / "runs") for entry in paths]
@@ -129,6 +130,7 @@ def test_weights_that_were_published_or_moved_have_the_detections_of_their_run(
         find_side(str(published), place / "runs")
 
 
+@pytest.mark.slow
 def test_boxes_of_others_alone_are_compared_and_drawn(
     run_of: RunOf, perfect: Rows, place: Path, shapes: Path, tmp_path: Path
 ) -> None:

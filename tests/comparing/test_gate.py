@@ -44,6 +44,7 @@ def test_many_numbers_keep_the_false_alarms_and_cost_power() -> None:
     assert found.missed[2] > rates(rows[:2]).missed[2]
 
 
+@pytest.mark.slow
 def test_the_rates_are_those_of_the_gate_itself() -> None:
     """Three seeds now, published before: `judge` on draws of its own does as often what `rates` says of it."""
     generator, draws, drop = np.random.default_rng(5), 600, 1.0

@@ -46,7 +46,7 @@ def test_what_has_not_finished_is_left_out_with_its_state(load: Load, monkeypatc
     experiment = load("include: [{backbone: R-50, schedule: [1x, 2x]}, {backbone: R-101}]\n")
     one, two, _ = experiment.cells
     stored = [on_cpu(finished(one)), unfinished(two, "FAILED", reason="no memory")]
-    monkeypatch.setattr("harness.reporting.records.from_tracking", lambda uri, name: stored)
+    monkeypatch.setattr("harness.reporting.tracked_records.from_tracking", lambda uri, name: stored)
     results = of_experiment(experiment.path, "sqlite:///x.db")
     assert [run.failed for run in results] == [False, True, False]
     assert against_published(results) == (

@@ -79,6 +79,20 @@ def test_entry_faults(tmp_path: Path) -> None:
     assert found["malformed category"][0] == 1
 
 
+def test_the_categories_are_those_of_the_training_split(tmp_path: Path) -> None:
+    """Labels count through the training split's; one more, one less or one renamed moves what they mean."""
+    value = content()
+    train = _report(tmp_path / "train", value)
+    value["categories"] = [{"id": 9, "name": "neuf"}, {"id": 20, "name": "twenty"}, {"id": 30, "name": "thirty"}]
+    val = check_split(write_split(tmp_path / "val", value), train=train, decode=False)
+    assert _found(val)["category unlike train's"] == (
+        2,
+        ("category 9: 'neuf', in train 'nine'", "category 30: 'thirty', in train nothing"),
+    )
+    same = check_split(train.split, train=train, decode=False)
+    assert same.errors == 0
+
+
 def test_file_faults(tmp_path: Path) -> None:
     value = content()
     names = ["seven.jpg", "three.jpg", "five.jpg"]

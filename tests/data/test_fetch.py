@@ -112,7 +112,7 @@ def test_incomplete_folder_wrong_archive_and_full_disk(tmp_path: Path, host: tup
     (tmp_path / "coco/val2017").mkdir(parents=True)
     with pytest.raises(UserError, match=r"val2017: has 0 of 2 files \*.jpg; complete it or move it away"):
         fetch_coco(tmp_path / "coco", base_url=url, archives=(photos,))
-    with pytest.raises(UserError, match=r"holds 1 files instances_\*2017.json, expected 2"):
+    with pytest.raises(UserError, match=r"holds 1 file instances_\*2017.json, expected 2"):
         fetch_coco(tmp_path / "a", base_url=url, archives=(replace(annotations, files=2),))
     with pytest.raises(UserError, match="md5"):
         fetch_coco(tmp_path / "b", base_url=url, archives=(replace(annotations, md5="0" * 32),))

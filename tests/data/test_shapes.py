@@ -30,6 +30,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes(drawn: Path, tmp_path: Path) -> None:
     generate_shapes(tmp_path / "again", train=60, val=20, seed=3)
     assert _digest(tmp_path / "again") == _digest(drawn)

@@ -186,7 +186,7 @@ def test_a_tar_that_no_longer_fits_its_folder_counts_and_says_so(
     os.utime(folder, (2**33, 2**33))
     assert find_images(tmp_path) == packed
     assert capsys.readouterr().err == (
-        f"{packed}: no longer fits the folder beside it: 1 files there are not in the tar, 2 in the tar are not there; "
+        f"{packed}: no longer fits the folder beside it: the tar lacks 1 file, the folder 2; "
         f"the tar counts; `harness data pack {folder}` makes it anew\n"
     )
     for path in folder.rglob("*.jpg"):

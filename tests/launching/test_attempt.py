@@ -19,7 +19,10 @@ from harness.launching.job_file import Job, write_job
 from harness.launching.prepare import PreparedRun
 from harness.launching.retries import Retry, record_retry
 from harness.launching.slurm import OwnJob
-from harness.runs import RunPaths, State, read_state, write_spec, write_state
+from harness.run_paths import RunPaths
+from harness.run_spec import write_spec
+from harness.run_state import State, read_state, write_state
+from harness.training.notes import Note
 from launching.events import at_step
 
 STARTED = 77
@@ -212,3 +215,25 @@ def test_why_slurm_requeued_it(
     monkeypatch.setattr(attempt, "ask", lambda command: "")
     record_requeued(paths, 2, HERE)
     assert read_end(paths, 1) == end  # it was said before
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_who_gave_up_is_at_fault_when_the_others_hang(run: PreparedRun, told: bool) -> None:
+    """As rank 0's watch finds it where NCCL waits for ever; a rank 0 that told its own end has the last word."""
+    own = attempt.Attempt(run.paths, run.spec, 1, None)
+    own.folder.mkdir(parents=True)
+    write_state(run.paths, State.RUNNING, attempt=1)
+    if told:
+        own.ended(State.FAILED, "out of GPU memory on n1", Failure.GPU_MEMORY, "n1")
+    note = Note(
+        rank=1, host="n2", pid=7, started=0.0, phase="step", step=7, image=0, seconds=0.0, stuck=False, written=0.0,
+        ended="ECC error; n2 looks broken", code=2, failure=Failure.NODE, node="n2",
+    )  # fmt: skip
+    own.hung("rank 1 on n2 (process 7) ECC error; n2 looks broken, after 7 iterations", note)
+    end = read_end(run.paths, 1)
+    assert end is not None
+    expected = (Failure.GPU_MEMORY, "n1") if told else (Failure.NODE, "n2")
+    assert (end.kind, end.nodes) == expected
+    assert read_state(run.paths).kind == expected[0]
+    if not told:
+        assert end.reason == "rank 1 on n2 (process 7) ECC error; n2 looks broken"

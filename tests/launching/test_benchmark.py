@@ -14,7 +14,9 @@ from harness.launching import benchmark
 from harness.launching.benchmark import Target, find_cells, find_target, measure
 from harness.launching.prepare import PreparedRun, prepare
 from harness.matrix import load_experiment
-from harness.runs import Origin, RunPaths, RunSpec, State, read_spec, read_state, write_spec, write_state
+from harness.run_paths import RunPaths
+from harness.run_spec import Origin, RunSpec, read_spec, write_spec
+from harness.run_state import State, read_state, write_state
 from harness.settings import Settings, load_settings
 
 DEVICE = {"kind": "cuda", "device": "NVIDIA H100 80GB HBM3", "count": 1, "host": "one"}
@@ -29,6 +31,7 @@ class Machine:
         self.asked: list[tuple[RunSpec, Path | None]] = []
         self.shipped: list[RunPaths] = []
         self.mistake = ""
+        self.store_away = False
 
     def measure(self, function: Callable[..., Any], spec: RunSpec, checkpoint: Path | None) -> dict[str, Any]:
         assert function is benchmark.measure_here
@@ -38,6 +41,8 @@ class Machine:
         return {"time": float(len(self.asked)), "fps": 10.0 * len(self.asked), **self.here}
 
     def ship(self, paths: RunPaths, uri: str) -> None:
+        if self.store_away:
+            raise UserError("tracking store http://here: does not answer")
         self.shipped.append(paths)
 
 
@@ -62,7 +67,7 @@ def targets(tmp_path: Path, settings: Settings) -> list[Target]:
 
 
 def taken(target: Target, settings: Settings, *, again: bool = False) -> benchmark.Measured:
-    return measure(target, settings, again=again, note=pytest.fail)
+    return measure(target, settings, again=again, note=lambda text: None)
 
 
 def test_each_cell_is_a_run_of_its_own_in_an_experiment_of_the_device(
@@ -98,6 +103,20 @@ def test_what_is_known_of_this_code_and_device_is_not_measured_again(
         fps.append(found["fps"])
     # The sixth is in the experiment of its own device, the last finds what the fifth left: all but its digest "b".
     assert fps == [10.0, 10.0, 20.0, 30.0, 40.0, 50.0, 40.0]
+
+
+def test_the_same_command_ships_what_the_store_missed(
+    targets: list[Target], settings: Settings, machine: Machine
+) -> None:
+    """And says that it measures nothing. No `harness sync` knows the experiment of a device: it has no matrix file."""
+    notes: list[str] = []
+    machine.store_away = True
+    measure(targets[0], settings, again=False, note=notes.append)
+    assert len(notes) == 1 and "does not answer" in notes[0] and notes[0].endswith("; later: the same command ships it")
+    machine.store_away = False
+    measure(targets[0], settings, again=False, note=notes.append)
+    assert notes[1:] == [f"{targets[0].spec.name}: measured already by this code on this device; --again measures anew"]
+    assert len(machine.asked) == len(machine.shipped) == 1
 
 
 def test_what_fails_leaves_nothing_and_is_told(targets: list[Target], settings: Settings, machine: Machine) -> None:
@@ -144,3 +163,11 @@ def finish(run: PreparedRun, weights: Path, *, tested: bool = False) -> None:
 def test_a_file_that_is_not_there(settings: Settings) -> None:
     with pytest.raises(UserError, match=r"gone\.pth: no such file; name a matrix file, a run's folder"):
         find_target("gone.pth", settings)
+    with pytest.raises(UserError, match=r"^runs/gone: no such run's folder; name a matrix file, a run's folder"):
+        find_target("runs/gone", settings)
+
+
+def test_a_folder_or_file_that_is_no_run(tmp_path: Path, settings: Settings) -> None:
+    for path in (tmp_path, tmp_path / "harness.toml"):
+        with pytest.raises(UserError, match=r"^/.*: is no run's folder; name a matrix file, a run's folder"):
+            find_target(str(path), settings)

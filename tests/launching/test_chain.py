@@ -19,7 +19,7 @@ from harness.launching.cluster import load_cluster
 from harness.launching.job_file import Job, write_job
 from harness.launching.prepare import PreparedRun, prepare
 from harness.matrix import load_experiment
-from harness.runs import State, write_state
+from harness.run_state import State, write_state
 from harness.settings import load_settings
 
 ROW = "{id}|7|{state}|{reason}|n1|0:10|N/A|0|{name}|\n"

@@ -150,7 +150,7 @@ def test_several_partitions(tmp_path: Path) -> None:
 
 def test_a_partition_of_large_jobs(tmp_path: Path) -> None:
     (line,) = faults(tmp_path, "nodes: 1\n", site(partition=replace(MAIN, min_nodes=2)))
-    assert line == "mine.yaml:1:8: 1 nodes: a job of partition main has at least 2 nodes (MinNodes)"
+    assert line == "mine.yaml:1:8: 1 node: a job of partition main has at least 2 nodes (MinNodes)"
 
 
 def test_a_user_without_a_default_account(tmp_path: Path) -> None:

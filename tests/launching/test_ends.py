@@ -8,7 +8,8 @@ import pytest
 from harness.failures import Failure
 from harness.launching import ends
 from harness.launching.ends import FORGIVEN_AFTER, read_end, suspects, write_end
-from harness.runs import RunPaths, State
+from harness.run_paths import RunPaths
+from harness.run_state import State
 
 
 def fail(root: Path, run: str, nodes: str, kind: Failure = Failure.NODE, *, ago: float = 0.0) -> None:

@@ -25,9 +25,9 @@ from harness.detection.weights import SOURCES
 from harness.files import read_json, write_json
 from harness.matrix import load_experiment
 from harness.recipe import Recipe
-from harness.reporting.records import from_tracking
+from harness.reporting.tracked_records import from_tracking
 from harness.run_log import merged_rows
-from harness.runs import RunPaths
+from harness.run_paths import RunPaths
 from harness.shipped import find_experiment
 from harness.training import checkpoint
 

@@ -8,7 +8,8 @@ from harness.errors import UserError
 from harness.failures import Failure
 from harness.launching import exclusion
 from harness.launching.ends import write_end
-from harness.runs import RunPaths, State
+from harness.run_paths import RunPaths
+from harness.run_state import State
 
 NODES = """\
 n1|idle|gpu

@@ -15,7 +15,7 @@ from training.tiny import prepared_run
 from harness.launching.job import USER_ERROR, run_attempt
 from harness.launching.prepare import PreparedRun
 from harness.run_log import merged_rows
-from harness.runs import State, read_state
+from harness.run_state import State, read_state
 from harness.training.checkpoint import newest
 from launching.events import at_step
 

@@ -18,7 +18,8 @@ from harness.launching.slurm_ask import Accounting
 from harness.launching.standings import Standing
 from harness.launching.status import _read, _row
 from harness.run_log import merged_rows
-from harness.runs import State, next_attempt, read_state
+from harness.run_paths import next_attempt
+from harness.run_state import State, read_state
 from harness.training.watch import HUNG
 
 pytestmark = pytest.mark.slow

@@ -24,9 +24,11 @@ from harness.launching.import_log import import_log
 from harness.launching.published_log import COCO_ITERATIONS, read_published_log
 from harness.launching.status import _minus_published, _read
 from harness.published import published_rows
-from harness.recipe import Shortening
 from harness.run_log import merged_rows
-from harness.runs import Origin, RunPaths, State, read_spec, read_state
+from harness.run_paths import RunPaths
+from harness.run_spec import Origin, read_spec
+from harness.run_state import State, read_state
+from harness.shortening import Shortening
 from harness.tracking import points
 from harness.training.build import build_model
 from harness.training.loop import train as train_run
@@ -310,7 +312,7 @@ def test_of_several_logs_the_published_one(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_in_mlflow_like_a_run_of_ours_and_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.reporting.records import from_tracking
+    from harness.reporting.tracked_records import from_tracking
     from harness.tracking.shipment import ship
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"

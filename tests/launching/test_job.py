@@ -13,7 +13,7 @@ from harness.launching.ends import STOPPED
 from harness.launching.job import INTERRUPTED, USER_ERROR, run_attempt
 from harness.launching.prepare import PreparedRun
 from harness.run_log import merged_rows
-from harness.runs import RunState, State, read_state, write_state
+from harness.run_state import RunState, State, read_state, write_state
 from launching.events import at_step, raise_
 
 NO_STORE = "http://127.0.0.1:9"

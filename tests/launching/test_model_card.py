@@ -7,7 +7,7 @@ from tracking import folders
 from harness.files import read_json
 from harness.launching.model_card import card
 from harness.launching.publish import shown_name
-from harness.recipe import Shortening
+from harness.shortening import Shortening
 
 
 def test_the_name_and_card_of_a_full_result(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from harness.launching.foreground import parse_overrides, single_run
 from harness.launching.prepare import PreparedRun, prepare, write
 from harness.matrix import load_experiment
 from harness.recipe import Recipe
-from harness.runs import read_spec
+from harness.run_spec import read_spec
 from harness.settings import Settings, load_settings
 
 CELL = "mask_rcnn_r18_fpn_1x_coco"

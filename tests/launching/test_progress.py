@@ -14,7 +14,8 @@ from harness.launching.gpu_hours import gpu_hours
 from harness.launching.progress import journal_ends, progress_of, read_attempts
 from harness.launching.slurm import AccountedJob
 from harness.launching.slurm_ask import Accounting
-from harness.runs import RunPaths, State
+from harness.run_paths import RunPaths
+from harness.run_state import State
 from harness.training.notes import Note, write_note
 
 START = 1_700_000_000.0

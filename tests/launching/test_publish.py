@@ -15,7 +15,9 @@ from harness.errors import UserError
 from harness.files import read_json, sha256, write_json
 from harness.launching import publish as module
 from harness.launching.publish import find_run, publish
-from harness.runs import Origin, RunPaths, State, read_spec, write_state
+from harness.run_paths import RunPaths
+from harness.run_spec import Origin, read_spec
+from harness.run_state import State, write_state
 from harness.training.reevaluate import reevaluate
 from harness.training.restore import restore
 

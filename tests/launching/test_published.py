@@ -25,10 +25,11 @@ from harness.launching.published import fetch_checkpoint, published_experiment
 from harness.launching.status import status_rows
 from harness.matrix import Experiment, load_experiment
 from harness.reporting.page import write_report
-from harness.reporting.records import from_tracking
 from harness.reporting.rows import match
+from harness.reporting.tracked_records import from_tracking
 from harness.run_log import merged_rows
-from harness.runs import Origin, State, read_spec, read_state
+from harness.run_spec import Origin, read_spec
+from harness.run_state import State, read_state
 from harness.settings import Settings, load_settings
 from harness.training import tested
 from harness.training.reevaluate import Verdict, reevaluate

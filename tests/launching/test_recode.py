@@ -19,7 +19,8 @@ from harness.launching.prepare import prepare
 from harness.launching.standings import Standing
 from harness.launching.submit import submit
 from harness.matrix import Experiment, load_experiment
-from harness.runs import RunPaths, State, read_state, write_state
+from harness.run_paths import RunPaths
+from harness.run_state import State, read_state, write_state
 from harness.settings import Settings, load_settings
 
 

@@ -12,7 +12,8 @@ from harness.errors import UserError
 from harness.launching import requeue
 from harness.launching.job_file import Job, read_job, write_job
 from harness.launching.slurm import OwnJob
-from harness.runs import RunPaths, State, read_state
+from harness.run_paths import RunPaths
+from harness.run_state import State, read_state
 
 HERE = OwnJob(id="12_3", raw_id=77, restarts=0)
 NAME = "tiny-0000aaaa"

@@ -8,7 +8,7 @@ from harness.errors import UserError
 from harness.files import write_json
 from harness.launching.prepare import PreparedRun
 from harness.launching.restarts import fruitless, record_start, require_progress, stuck
-from harness.runs import next_attempt
+from harness.run_paths import next_attempt
 
 
 def save(run: PreparedRun, step: int) -> None:

@@ -14,7 +14,8 @@ from harness.launching.remedies import job_shape, plan_retry
 from harness.launching.restarts import record_start
 from harness.launching.retries import RETRIES, environment, failure_of, read_retries, record_retry, refusal
 from harness.launching.slurm_site import Site
-from harness.runs import RunState, State, next_attempt
+from harness.run_paths import next_attempt
+from harness.run_state import RunState, State
 from launching.test_cluster_check import LAB, MAIN, accounts, site
 
 

@@ -78,7 +78,7 @@ def test_what_the_script_runs(tmp_path: Path) -> None:
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": "1", "USER": "ann", "PYTHONPATH": "/own"}
     said = subprocess.run(["bash"], input=text, env=environment, capture_output=True, text=True, check=True).stdout
     assert said.splitlines() == [
-        *("/runs/.code/89ab:/own", "b  c $HOME", "--kill-on-bad-exit=1", "--cpus-per-task=3"),
+        *("/runs/.code/89ab:/own", "b  c $HOME", "--kill-on-bad-exit=1", "--wait=0", "--cpus-per-task=3"),
         *("apptainer", "exec", "--nv", "image.sif", "/my venv/python", "-P", "-m", "harness.launching.job"),
         *("/runs/it's $HOME", "http://tracking:5000"),
     ]

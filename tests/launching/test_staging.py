@@ -10,7 +10,8 @@ from harness.files import read_json
 from harness.launching import job
 from harness.launching.prepare import PreparedRun
 from harness.launching.staging import VARIABLE
-from harness.runs import State, read_spec, read_state
+from harness.run_spec import read_spec
+from harness.run_state import State, read_state
 from launching.events import at_step
 
 pytestmark = pytest.mark.usefixtures("tiny", "signals", "no_shipper")

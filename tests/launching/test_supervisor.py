@@ -25,7 +25,8 @@ from harness.launching.job import STOPPED_BY
 from harness.leases import _read
 from harness.processes import is_working
 from harness.run_log import merged_rows, read_log
-from harness.runs import RunPaths, State, read_state
+from harness.run_paths import RunPaths
+from harness.run_state import State, read_state
 
 pytestmark = pytest.mark.slow
 

@@ -30,7 +30,8 @@ from harness.launching.prepare import PreparedRun, prepare, write
 from harness.launching.status import BROKEN, RunStatus, status_rows
 from harness.matrix import Experiment, load_experiment
 from harness.processes import start_time
-from harness.runs import CANCELLED, RunPaths, State, read_state, settle, write_state
+from harness.run_paths import RunPaths
+from harness.run_state import CANCELLED, State, read_state, settle, write_state
 from harness.settings import Settings, load_settings
 
 Place = tuple[Experiment, Settings]

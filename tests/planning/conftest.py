@@ -12,7 +12,8 @@ from training.tiny import make_shapes, write_place
 from harness.files import write_json
 from harness.launching.prepare import PreparedRun, write
 from harness.matrix import Experiment, load_experiment
-from harness.runs import RunPaths, State, write_state
+from harness.run_paths import RunPaths
+from harness.run_state import State, write_state
 from harness.settings import Settings, load_settings
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.planning.measured import measure
-from harness.runs import RunPaths
+from harness.run_paths import RunPaths
 from planning.conftest import attempt_row, train_row, write_attempt
 
 

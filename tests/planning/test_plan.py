@@ -13,7 +13,8 @@ from harness.matrix import load_experiment
 from harness.planning.disk import room
 from harness.planning.pilot import pilot_experiment
 from harness.planning.plan import Plan, make_plan, plan_of, unmeasured
-from harness.runs import Origin, State, write_state
+from harness.run_spec import Origin
+from harness.run_state import State, write_state
 from harness.settings import load_settings
 from planning.conftest import attempt_row, finish, on_cluster, place, train_row, write_attempt
 

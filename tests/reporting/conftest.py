@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from harness.identity import NUMERICS
 from harness.matrix import Experiment, PlannedCell, load_experiment
-from harness.recipe import NUMERICS, to_dict
+from harness.recipe import to_dict
 from harness.reporting.records import EpochAP, FileRecord, Hardware, Record
 
 H100 = Hardware(kind="cuda", device="NVIDIA H100", count=8)

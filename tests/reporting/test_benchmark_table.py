@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from harness.files import read_json
-from harness.recipe import Shortening
 from harness.reporting.benchmark_table import entry, page, write_table
+from harness.shortening import Shortening
 
 R50, R101 = "mask_rcnn_r50_fpn_1x_coco", "mask_rcnn_r101_fpn_1x_coco"
 
@@ -77,6 +77,13 @@ def test_measured_stands_beside_published(written: Page) -> None:
     assert "# Training memory and speed of zoo on NVIDIA H100" in text and "CPU" not in text
     assert "TF32 in matrix products off, in cuDNN on; cudnn.benchmark off; cuDNN 91000." in text
     assert "driver 550.54, power limit 700 W, SM clock at most 1980 MHz" in text
+    assert "torch.cuda.max_memory_allocated" in text
+
+
+def test_what_was_measured_beside_others_is_named(written: Page) -> None:
+    busy = {name: found(name=name, others=others) for name, others in ((R50, 0.04), (R101, 0.873))}
+    text = written([entry(Spec(name=name), one, "") for name, one in busy.items()])  # type: ignore[arg-type]
+    assert f"so these are too slow: {R101} (87%).\n" in text
 
 
 def test_a_cpu_and_a_shortened_recipe_are_told_apart_from_results(written: Page) -> None:
@@ -84,6 +91,7 @@ def test_a_cpu_and_a_shortened_recipe_are_told_apart_from_results(written: Page)
     spec = Spec(name=R50, shortening=Shortening(image_scale=0.1))
     text = written([entry(spec, found(hardware=cpu, gpu=None, cudnn=None, weights=None), "")])  # type: ignore[arg-type]
     assert "**Measured on a CPU: not comparable" in text and "**Shortened (image_scale=0.1)" in text
-    assert "Clocks and power: not read." in text
+    assert "torch.cuda" not in text and "TF32" not in text and "Clocks" not in text  # a GPU's
+    assert "Others were at work" not in text
     assert row(text, R50)[2:6] == ["4.5", "-", "41.3", "-"]  # no published number beside it
     assert row(text, R50)[-2:] == ["untrained", "-"]

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
-from harness.runs import RunPaths, State, next_attempt, read_spec, read_state
-from harness.tracking.points import UPDATED, row_key
+from harness.run_paths import RunPaths, next_attempt
+from harness.run_spec import read_spec
+from harness.run_state import State, read_state
+from harness.tracking.points import SETTLED, UPDATED, row_key
 from harness.training.checkpoint import load, newest
 from harness.training.distributed import Ranks
 from harness.training.loop import train
@@ -58,7 +60,7 @@ def _assert_tracked(file: Path, paths: RunPaths) -> None:
         "select metrics.key, metrics.step from metrics join tags on metrics.run_uuid = tags.run_uuid "
         "where tags.key = 'harness.key' and tags.value = ?"
     )
-    found = Counter(point for point in _query(file, select, read_spec(paths).key) if point[0] != UPDATED)
+    found = Counter(point for point in _query(file, select, read_spec(paths).key) if point[0] not in (UPDATED, SETTLED))
     assert [point for point, times in found.items() if times > 1] == []
     rows = {row_key({"mode": "train", "step": step}): step for step in reversed(steps(paths, "train"))}
     assert {step for key, step in found if key == "train/loss"} == set(rows.values())

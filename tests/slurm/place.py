@@ -11,7 +11,8 @@ from conftest import ROOT
 from training.tiny import make_shapes, write_place
 
 from harness.run_log import merged_rows, read_log
-from harness.runs import RunPaths, State, read_state
+from harness.run_paths import RunPaths
+from harness.run_state import State, read_state
 from slurm.waiting import eventually
 
 

@@ -9,7 +9,7 @@ from training.tiny import make_shapes
 
 from harness.files import read_json
 from harness.run_log import merged_rows
-from harness.runs import State, read_state
+from harness.run_state import State, read_state
 from slurm.conftest import call, eventually, start_now
 from slurm.place import Place, run, steps
 

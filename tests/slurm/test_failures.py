@@ -11,7 +11,8 @@ from harness.failures import Failure
 from harness.files import read_json
 from harness.launching.ends import read_end, write_end
 from harness.launching.slurm import parse_job
-from harness.runs import RunPaths, State, read_state
+from harness.run_paths import RunPaths
+from harness.run_state import State, read_state
 from slurm.conftest import call, eventually, output
 from slurm.faults import hurrying, node_of, partition
 from slurm.place import Place, run, steps

@@ -11,7 +11,8 @@ from conftest import ROOT
 from harness.launching.frozen_code import Submission, read_submission
 from harness.provenance import trained_by
 from harness.run_log import segments
-from harness.runs import RunPaths, State, read_state
+from harness.run_paths import RunPaths
+from harness.run_state import State, read_state
 from slurm.conftest import call, eventually, start_now
 from slurm.place import Place, run, steps
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.run_log import merged_rows
-from harness.runs import State, read_state
+from harness.run_state import State, read_state
 from slurm.conftest import call, eventually, output
 from slurm.place import Place, run, steps
 

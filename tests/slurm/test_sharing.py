@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.runs import State, read_state
+from harness.run_state import State, read_state
 from slurm.conftest import output
 from slurm.faults import node_of, partition, processes
 from slurm.outcome import assert_whole

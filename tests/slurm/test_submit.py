@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.run_log import merged_rows
-from harness.runs import State, read_state
+from harness.run_state import State, read_state
 from slurm.conftest import call, eventually, output, start_now
 from slurm.faults import processes
 from slurm.outcome import assert_whole

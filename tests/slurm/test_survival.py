@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.runs import RunPaths, State, read_state
+from harness.run_paths import RunPaths
+from harness.run_state import State, read_state
 from slurm.conftest import call, eventually, run_testbed, start_now
 from slurm.faults import dead_node, hurrying, node_of, partition, preempt, processes, without_daemon
 from slurm.outcome import assert_whole

@@ -8,7 +8,8 @@ from conftest import ROOT
 from tuning.launched import CONTROL, write_study
 
 from harness.launching.job_file import read_job
-from harness.runs import RunPaths, State, read_state
+from harness.run_paths import RunPaths
+from harness.run_state import State, read_state
 from harness.tuning.study_file import storage_url
 from harness.tuning.trials import trials
 from slurm.conftest import call, eventually, output, start_now

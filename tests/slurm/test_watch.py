@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.runs import State, read_state
+from harness.run_state import State, read_state
 from slurm.conftest import call, eventually, start_now
 from slurm.place import Place, run, steps
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 from tracking.servers import Server
 
-from harness.runs import State, read_state
+from harness.run_state import State, read_state
 from slurm.faults import dead_node, hurrying, node_of, partition, preempt
 from slurm.place import Place, run, steps
 from slurm.waiting import eventually

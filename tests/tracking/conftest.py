@@ -49,7 +49,7 @@ def _read(uri: str, run_id: str, where: str) -> list[tuple[Any, ...]]:
 @pytest.fixture
 def points() -> Read:
     """All measurements of a run, read from the SQLite file itself: (key, step, timestamp, value), sorted."""
-    return lambda uri, run_id: _read(uri, run_id, "key != 'harness/updated'")
+    return lambda uri, run_id: _read(uri, run_id, "key not in ('harness/updated', 'harness/settled')")
 
 
 @pytest.fixture

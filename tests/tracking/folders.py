@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.files import write_json
-from harness.recipe import Recipe, Shortening
+from harness.recipe import Recipe
 from harness.run_log import merge_log
-from harness.runs import RunPaths, RunSpec, RunState, SplitSpec, State, write_spec
+from harness.run_paths import RunPaths
+from harness.run_spec import RunSpec, SplitSpec, write_spec
+from harness.run_state import RunState, State
+from harness.shortening import Shortening
 
 START = 1_700_000_000.0
 """When every run here starts; step s is logged s seconds later."""

@@ -64,8 +64,8 @@ class Server:
 class Proxy:
     """Forwards requests to a server; before each, `fault` says what goes wrong with it.
 
-    "" nothing, "cut": the server does it and the answer is lost, "500": an error without asking the server, "hang":
-    no answer for a minute, or a number of seconds of delay.
+    "" nothing, "cut": the server does it and the answer is lost, an HTTP status such as "500" without asking the
+    server, "hang": no answer for a minute, or a number of seconds of delay.
     """
 
     def __init__(self, port: int, fault: Callable[[str], Any]) -> None:
@@ -96,8 +96,8 @@ class Proxy:
         body = request.rfile.read(int(request.headers.get("content-length") or 0))
         fault = self.fault(request.path)
         self.faults += bool(fault)
-        if fault == "500":
-            request.send_error(500)
+        if isinstance(fault, str) and fault.isdigit():
+            request.send_error(int(fault))
             return
         if fault == "hang":
             time.sleep(60)

@@ -5,12 +5,16 @@ from pathlib import Path
 import pytest
 
 from harness.files import read_json, write_json
-from harness.runs import RunPaths
+from harness.run_paths import RunPaths
+from harness.run_spec import Origin
+from harness.run_state import State
 from harness.tracking.fields import joined, tags
 from harness.tracking.points import benchmark_points
+from harness.tracking.shipment import ship
 from harness.tracking.snapshot import look
+from harness.tracking.store import Store
 
-from .folders import START, finished
+from .folders import START, finished, folder, set_state, spec
 
 MEASURED = {
     "time": START + 1000,
@@ -71,3 +75,14 @@ def test_tags_say_on_what_it_was_measured(tmp_path: Path) -> None:
     found = tags(look(paths))
     assert found["harness.benchmark_device"] == "another"
     assert joined("harness.benchmark", found) == read_json(paths.benchmark)
+
+
+def test_a_run_that_was_only_measured_has_no_log(tmp_path: Path, uri: str) -> None:
+    paths = folder(tmp_path, spec(origin=Origin.BENCHMARK, train=None))
+    measured(paths, "a device")
+    set_state(paths, State.FINISHED)
+    shipped = ship(paths, uri)
+    assert shipped is not None
+    names = [artifact.path for artifact in Store(uri).client.list_artifacts(shipped.run_id)]
+    assert names == ["benchmark.json", "config.json"]
+    assert not paths.log.exists()

@@ -13,7 +13,7 @@ from harness.launching import job
 from harness.launching.ends import STOPPED
 from harness.launching.job import run_attempt
 from harness.run_log import merged_rows, read_log
-from harness.runs import State, read_state
+from harness.run_state import State, read_state
 from harness.tracking.shipment import ship
 from harness.training import loop
 

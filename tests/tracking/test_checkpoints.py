@@ -1,6 +1,6 @@
 import pytest
 
-from harness.runs import State
+from harness.run_state import State
 from harness.tracking import checkpoints
 from harness.tracking.shipment import ship
 from harness.tracking.store import Store, StoreError

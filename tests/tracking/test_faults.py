@@ -13,7 +13,7 @@ import time
 import pytest
 
 from harness.files import read_json
-from harness.runs import State
+from harness.run_state import State
 from harness.tracking.query import runs
 from harness.tracking.shipment import ship
 from harness.tracking.store import Store, StoreError

@@ -3,8 +3,9 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.recipe import Recipe, Shortening, field_names
-from harness.runs import State
+from harness.recipe import Recipe, field_names
+from harness.run_state import State
+from harness.shortening import Shortening
 from harness.tracking import fields
 from harness.tracking.snapshot import look
 

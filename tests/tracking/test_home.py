@@ -3,7 +3,7 @@ import socket
 import pytest
 
 from harness.files import read_json
-from harness.runs import State
+from harness.run_state import State
 from harness.tracking import shipper
 from harness.tracking.home import ForeignStore, claim, home, home_file, require_home
 from harness.tracking.query import runs

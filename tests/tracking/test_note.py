@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from harness.cell import parse_name
-from harness.recipe import Recipe, Shortening, with_overrides
-from harness.runs import RunState, State
+from harness.recipe import Recipe, with_overrides
+from harness.run_state import RunState, State
+from harness.shortening import Shortening
 from harness.tracking.note import Child, colour, experiment_note, note, waiting
 
 from .folders import spec

@@ -1,7 +1,7 @@
 import pytest
 
 from harness.errors import UserError
-from harness.recipe import Shortening
+from harness.shortening import Shortening
 from harness.tracking.query import experiments, history, runs
 from harness.tracking.shipment import ship
 

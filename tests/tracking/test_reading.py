@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from harness.runs import State
-from harness.tracking import reading, sql
+from harness.files import read_json, write_json
+from harness.run_paths import RunPaths
+from harness.run_state import State
+from harness.tracking import fields, sql
 from harness.tracking.query import TrackedRun, history, runs
 from harness.tracking.reading import read
 from harness.tracking.shipment import ship
-from harness.tracking.store import NOTE, Store
+from harness.tracking.store import NOTE
 
 from . import folders
 
@@ -135,30 +137,24 @@ def test_the_file_may_be_deleted_or_spoilt(three: str, tmp_path: Path, spoil: Ca
     assert same(read(three, "zoo", CURVES, cache=tmp_path), wanted)
 
 
-def test_a_server_is_not_asked_again_for_what_is_final(three: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for a server, whose runs MLflow's client gives whole, and each curve by itself."""
-    store, asked = Store(three), []
-    monkeypatch.setattr(reading, "history", lambda *of: asked.append(of[1:]) or history(*of))
-    experiment_id = store.client.get_experiment_by_name("zoo").experiment_id
-    first = reading._from_server(store, experiment_id, CURVES, {})
-    assert len(asked) == 4  # of two runs two curves; the others have no such metric
-    without_note = [
-        replace(run, tags={key: value for key, value in run.tags.items() if key != NOTE}) for _, run in first.values()
-    ]
-    assert same(sorted(without_note, key=lambda run: run.name), one_by_one(three))
-
-    whole = reading.search(store, experiment_id, besides=[run_id for run_id, (_, run) in first.items() if run.end])
-    assert [run.status for run in whole] == ["RUNNING"]
-    finished = next(run_id for run_id, (_, run) in first.items() if run.end)
-    first[finished] = "as known", replace(first[finished][1], name="as known")
-    again = reading._from_server(store, experiment_id, CURVES, first)
-    assert again[finished][1].name == "as known" and again.keys() == first.keys() and len(asked) == 4
-    store.client.delete_run(finished)
-    assert first.keys() - reading._from_server(store, experiment_id, CURVES, first).keys() == {finished}
-
-
-def test_a_server_is_told_of_thousands_of_runs(three: str) -> None:
-    store = Store(three)
-    experiment_id = store.client.get_experiment_by_name("zoo").experiment_id
-    others = [f"{number:032x}" for number in range(reading.SPARED)]
-    assert len(reading.search(store, experiment_id, besides=others)) == 3
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_finished_run_that_is_shipped_again_is_read_again(
+    three: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anew: bool
+) -> None:
+    """By newer code, which says more in tags and, where another store came between (anew), in params."""
+    cache = tmp_path / "cache"
+    first = read(three, "zoo", CURVES, cache=cache)[0]
+    paths = next(RunPaths(one) for one in (tmp_path / "runs" / "zoo").iterdir() if "-seed0-" in one.name)
+    if anew:
+        write_json(paths.tracking, read_json(paths.tracking) | {"uri": "another"})
+        params = fields.params
+        monkeypatch.setattr(fields, "params", lambda spec: params(spec) | {"new": "1"})
+    else:
+        tags = fields.tags
+        monkeypatch.setattr(fields, "tags", lambda seen: tags(seen) | {"harness.codes": "new"})
+    assert ship(paths, three) is not None
+    found = read(three, "zoo", CURVES, cache=cache)[0]
+    assert found.run_id == first.run_id
+    assert same([found], [one_by_one(three)[0]])
+    assert (found.params if anew else found.tags) != (first.params if anew else first.tags)
+    assert ship(paths, three) is None

@@ -9,7 +9,7 @@ import pytest
 
 from harness.files import write_json
 from harness.processes import start_time
-from harness.runs import RunState, State
+from harness.run_state import RunState, State
 from harness.tracking.query import runs
 from harness.tracking.repair import repair
 from harness.tracking.shipment import ship

@@ -10,7 +10,8 @@ import pytest
 from harness import leases
 from harness.errors import UserError
 from harness.files import read_json
-from harness.runs import RunPaths, State
+from harness.run_paths import RunPaths
+from harness.run_state import State
 from harness.tracking import shipment, shipper
 from harness.tracking.points import window
 from harness.tracking.shipment import ship

@@ -116,7 +116,7 @@ def test_a_file_that_is_no_database(tmp_path):
 SHIP = """
 import sys
 from pathlib import Path
-from harness.runs import RunPaths
+from harness.run_paths import RunPaths
 from harness.tracking.shipper import follow
 sys.exit(0 if follow(RunPaths(Path(sys.argv[1])), sys.argv[2], interval=0.5) else 1)
 """

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness.launching.prepare import PreparedRun
-from harness.runs import State, write_state
+from harness.run_state import State, write_state
 from harness.training.outcome import write_outcome
 from harness.training.session import Training
 from training.tiny import make_shapes, prepared_run, run_to_end, tiny_backbone

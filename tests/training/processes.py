@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from harness.runs import RunPaths, next_attempt, read_spec
+from harness.run_paths import RunPaths, next_attempt
+from harness.run_spec import read_spec
 from harness.training import distributed, loop
 from harness.training.session import Training
 from training.tiny import tiny_backbone

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,11 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 
 from harness.errors import UserError
+from harness.failures import Failure
 from harness.launching.prepare import PreparedRun
 from harness.run_log import merged_rows
-from harness.runs import RunPaths, RunSpec, read_spec
+from harness.run_paths import RunPaths
+from harness.run_spec import RunSpec, read_spec
 from harness.training import checkpoint, distributed, loop, validation
 from harness.training.distributed import Ranks
 from harness.training.precision import LossScaler
@@ -197,3 +200,32 @@ def test_one_rank_s_loss_is_not_finite(run: PreparedRun, tmp_path: Path) -> None
     assert first[0].startswith(f"epoch 1, iteration 2: the loss is not finite for images {image}; ")
     assert first[1] == 4
     assert image in images.ids(0, 1, Ranks()) and image not in images.ids(0, 1, Ranks(rank=0, world=2))
+
+
+@pytest.mark.parametrize(("code", "backend", "ends"), [(2, "nccl", [2]), (0, "nccl", []), (2, "gloo", [])])
+def test_after_a_failure_nobody_takes_leave_of_nccl(
+    monkeypatch: pytest.MonkeyPatch, code: int, backend: str, ends: list[int]
+) -> None:
+    """Its end would wait for the other ranks, which may wait for this one."""
+    did: list[Any] = []
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_backend", lambda: backend)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: did.append("leave"))
+
+    def leave(code: int) -> None:
+        did.append(code)
+        raise SystemExit
+
+    monkeypatch.setattr(distributed.os, "_exit", leave)
+    with suppress(SystemExit):
+        distributed.stop(code)
+    assert did == (ends or ["leave"])
+
+
+def test_a_node_without_its_gpus_is_told_before_the_others_wait() -> None:
+    store = dist.HashStore()
+    distributed._require_same_device(store, 0, "cuda")
+    distributed._require_same_device(store, 1, "cuda")
+    with pytest.raises(UserError, match="trains on cpu, rank 0 on cuda") as caught:
+        distributed._require_same_device(store, 2, "cpu")
+    assert caught.value.failure == Failure.NODE

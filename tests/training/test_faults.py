@@ -89,6 +89,9 @@ STALE = OSError(errno.ESTALE, "Stale file handle", "/data/a.jpg")
         (STALE, Failure.NODE),
         (chained(STALE, UserError("/data/a.jpg: not a readable image")), Failure.NODE),
         (RuntimeError("NCCL error: remote process exited or there was a network error"), Failure.NODE),
+        (RuntimeError("NCCL error in: a.cpp:1\nLast error:\nFailed to CUDA calloc 608 bytes"), Failure.GPU_MEMORY),
+        (RuntimeError("CUDA driver error: out of memory"), Failure.GPU_MEMORY),
+        (RuntimeError("CUDA error: unknown error"), Failure.NODE),
         (NO_DISK, Failure.MISTAKE),
         (UserError("as it is"), Failure.MISTAKE),
         (UserError("no GPU", failure=Failure.NODE), Failure.NODE),
@@ -114,5 +117,9 @@ def test_lost_contact() -> None:
     )
     assert is_lost_contact(closed)
     assert is_lost_contact(torch.distributed.DistBackendError("NCCL communicator was aborted on rank 1."))
+    for own in ("uncorrectable ECC error encountered", "Cuda failure 2 'out of memory'"):  # of which others are told
+        error = torch.distributed.DistBackendError(f"NCCL error in: a.cpp:1\nLast error:\n{own}")
+        assert not is_lost_contact(error)
+        assert "NCCL error in" not in str(explain(error))
     assert not is_lost_contact(RuntimeError("shape"))
     assert str(explain(closed)).startswith("lost contact with another process of this training (")

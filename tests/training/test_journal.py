@@ -13,7 +13,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.run_log import read_log
-from harness.runs import RunPaths
+from harness.run_paths import RunPaths
 from harness.training import journal as journal_module
 from harness.training.journal import Journal, repair
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from harness.files import read_json
 from harness.launching.prepare import PreparedRun
 from harness.run_log import merged_rows, read_log
-from harness.runs import RunPaths
+from harness.run_paths import RunPaths
 from harness.training import checkpoint, loop, scoring, validation
 from training import processes
 from training.tiny import changed, journal

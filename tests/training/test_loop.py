@@ -18,11 +18,12 @@ import torch
 
 from harness.data.batches import TrainSet
 from harness.errors import UserError
-from harness.files import read_json, sha256
+from harness.files import read_json, sha256, write_json
 from harness.launching.prepare import PreparedRun
 from harness.provenance import running_code
 from harness.run_log import read_log
-from harness.runs import RunPaths, RunSpec
+from harness.run_paths import RunPaths
+from harness.run_spec import RunSpec
 from harness.training import checkpoint, loop, validation
 from harness.training.loop import train
 from harness.training.session import Training
@@ -345,6 +346,18 @@ def test_checkpoint_of_another_run_is_refused(trained: Training) -> None:
 def test_wrong_number_of_classes(run: PreparedRun, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has 3 categories, the recipe says num_classes 80; set num_classes: 3"):
         session(*changed(run, tmp_path / "run", num_classes=80))
+
+
+def test_a_validation_split_of_other_categories(run: PreparedRun, tmp_path: Path) -> None:
+    """As many, so that the class count says nothing; a circle found would count as whatever is called label 0 there."""
+    content = read_json(Path(run.spec.val.annotations))
+    content["categories"][0]["name"] = "disc"
+    write_json(tmp_path / "val.json", content)
+    val = replace(run.spec.val, annotations=str(tmp_path / "val.json"), digest=sha256(tmp_path / "val.json"))
+    with pytest.raises(
+        UserError, match=r"val\.json: is not of the categories trained on: category 1: 'disc', in train '"
+    ):
+        session(*changed(run, tmp_path / "run", val=val))
 
 
 def test_nothing_to_train_on(run: PreparedRun, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import torch
 from harness.errors import UserError
 from harness.files import read_json
 from harness.launching.prepare import PreparedRun
-from harness.recipe import Shortening
 from harness.run_log import read_log
+from harness.shortening import Shortening
 from harness.training import benchmark as benchmark_module
 from harness.training.benchmark import benchmark
 from harness.training.loop import train
@@ -43,6 +43,7 @@ def test_a_pilot_is_the_training_that_it_interrupts(tiny: None, run: PreparedRun
     assert times["seconds"]["step"] > 0 and times["seconds"]["evaluation"] > 0
 
 
+@pytest.mark.slow
 def test_a_pilot_that_is_told_to_stop(tiny: None, run: PreparedRun) -> None:
     training = resumed_halfway(lambda: session(run.paths, run.spec), stop=lambda: True, on_row=silent, watch=Watch())
     assert (training.position.epoch, training.position.step) == (0, 1)

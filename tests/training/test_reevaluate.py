@@ -85,7 +85,7 @@ def test_other_classes(trained: Training, tmp_path: Path) -> None:
         '{"images": [{"id": 1, "file_name": "a.png", "height": 8, "width": 8}], "annotations": [],'
         ' "categories": [{"id": 1, "name": "cat"}]}'
     )
-    with pytest.raises(UserError, match=r"finds 3 classes, but .*one\.json has 1 categories"):
+    with pytest.raises(UserError, match=r"finds 3 classes, but .*one\.json has 1 category"):
         reevaluate(files(trained)[0], annotations=one, images=tmp_path)
 
 

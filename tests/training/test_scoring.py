@@ -19,7 +19,8 @@ from harness.failures import Failure
 from harness.files import read_json
 from harness.launching.prepare import PreparedRun
 from harness.run_log import read_log
-from harness.runs import RunPaths, RunSpec
+from harness.run_paths import RunPaths
+from harness.run_spec import RunSpec
 from harness.training import scoring, validation
 from harness.training.loop import train
 from harness.training.scoring import Scoring

@@ -9,7 +9,7 @@ import pytest
 from harness.errors import UserError
 from harness.evaluation.detections import read_detections
 from harness.launching.prepare import PreparedRun
-from harness.runs import RunPaths, next_attempt
+from harness.run_paths import RunPaths, next_attempt
 from harness.training import checkpoint, outcome, scorer, scoring, validation
 from harness.training.loop import train
 from harness.training.session import Training
@@ -74,6 +74,7 @@ def test_while_it_scores(monkeypatch: pytest.MonkeyPatch, trained: Training, tmp
     assert not paths.detections.exists()
 
 
+@pytest.mark.slow
 def test_when_it_has_trained(monkeypatch: pytest.MonkeyPatch, run: PreparedRun) -> None:
     next_attempt(run.paths)
     training = run_to_end(run.paths, run.spec)

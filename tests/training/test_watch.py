@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.failures import Failure
 from harness.training import watch as watch_module
 from harness.training.distributed import Ranks
-from harness.training.notes import read_notes
+from harness.training.notes import Note, give_up, read_notes, write_note
 from harness.training.watch import HUNG, Limits, Watch, watching
 
 
@@ -111,19 +112,47 @@ def test_the_verdict_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise Left
 
     monkeypatch.setattr(watch_module.os, "_exit", leave)
-    said: list[str] = []
+    said: list[tuple[str, Note | None]] = []
     watch = Watch(Limits(step=0.2, start=0.2, poll=0.02))
     with (tmp_path / "rank-0.stack.txt").open("w") as stack:
-        watcher = watch_module._Watcher(watch, tmp_path, Ranks(), said.append, stack)
+        watcher = watch_module._Watcher(watch, tmp_path, Ranks(), lambda *told: said.append(told), stack)
         with pytest.raises(Left):
             watcher.run()
         with pytest.raises(Left):
             watcher.run()
         faulthandler.cancel_dump_traceback_later()
     assert ends == [HUNG, HUNG]
-    assert len(said) == 1 and "rank 0 on " in said[0] and "is stuck in start since 0 s" in said[0]
-    assert (tmp_path / "verdict.txt").read_text() == f"{said[0]}\n"
+    ((text, culprit),) = said
+    assert "rank 0 on " in text and "is stuck in start since 0 s" in text and culprit is None
+    assert (tmp_path / "verdict.txt").read_text() == f"{text}\n"
     assert "test_the_verdict_is_said_once" in (tmp_path / "rank-0.stack.txt").read_text()
+
+
+def test_the_verdict_names_who_gave_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with NCCL: rank 1 has said why it ends, and rank 0 waits for it on its device without an error."""
+
+    def leave(code: int) -> None:
+        raise Left
+
+    monkeypatch.setattr(watch_module.os, "_exit", leave)
+    monkeypatch.setattr(watch_module.time, "sleep", lambda _: None)
+    said: list[tuple[str, Note | None]] = []
+    watch = Watch(Limits(poll=0.02))
+    watch.phase("step", 7)
+    there = Note(
+        rank=1, host="n2", pid=1, started=0.0, phase="step", step=7, image=0, seconds=0.0, stuck=False,
+        written=time.time(), node="n2",
+    )  # fmt: skip
+    write_note(tmp_path, there)
+    give_up(tmp_path, 1, "out of GPU memory", 2, Failure.GPU_MEMORY)
+    with (tmp_path / "rank-0.stack.txt").open("w") as stack:
+        watcher = watch_module._Watcher(watch, tmp_path, Ranks(world=2), lambda *told: said.append(told), stack)
+        with pytest.raises(Left):
+            watcher.run()
+        faulthandler.cancel_dump_traceback_later()
+    ((text, culprit),) = said
+    assert text.startswith("rank 1 on n2 (process 1) out of GPU memory")
+    assert culprit is not None and (culprit.failure, culprit.node) == (Failure.GPU_MEMORY, "n2")
 
 
 def test_a_phase_costs_nothing() -> None:

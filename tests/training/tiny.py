@@ -14,7 +14,8 @@ from harness.data.shapes import generate_shapes
 from harness.launching.prepare import PreparedRun, prepare, write
 from harness.matrix import load_experiment
 from harness.run_log import read_log
-from harness.runs import RunPaths, RunSpec, write_spec
+from harness.run_paths import RunPaths
+from harness.run_spec import RunSpec, write_spec
 from harness.settings import load_settings
 from harness.training import build
 from harness.training.checkpoint import load

@@ -10,7 +10,8 @@ from training.tiny import write_place
 from harness.files import write_json
 from harness.launching.prepare import PreparedRun, prepare, write
 from harness.matrix import Experiment
-from harness.runs import RunPaths, State, write_state
+from harness.run_paths import RunPaths
+from harness.run_state import State, write_state
 from harness.settings import Settings, load_settings
 from harness.trial_file import TrialFile, write_trial
 from harness.tuning.study_file import Study, load_study

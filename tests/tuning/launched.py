@@ -13,7 +13,8 @@ from harness.failures import Failure
 from harness.files import write_json
 from harness.launching import decide, submit, supervision, supervisor
 from harness.launching.local_queue import Home
-from harness.runs import RunPaths, State, next_attempt, read_state, write_state
+from harness.run_paths import RunPaths, next_attempt
+from harness.run_state import State, read_state, write_state
 from harness.settings import Settings, load_settings
 from harness.tuning import controller
 from harness.tuning.study_file import Study, load_study

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from harness.errors import UserError
 from harness.matrix import load_experiment
 from harness.recipe import Recipe, diff
-from harness.runs import RunPaths, State, read_spec
+from harness.run_paths import RunPaths
+from harness.run_spec import read_spec
+from harness.run_state import State
 from harness.settings import Settings
 from harness.tuning.best import cell_of, front, matrix, winner, write_matrix
 from harness.tuning.study_file import Study

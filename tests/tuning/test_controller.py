@@ -17,7 +17,8 @@ from harness.failures import Failure
 from harness.files import read_json, write_json
 from harness.launching.local_queue import Home
 from harness.leases import acquire
-from harness.runs import RunPaths, State, read_state, write_state
+from harness.run_paths import RunPaths
+from harness.run_state import State, read_state, write_state
 from harness.settings import Settings
 from harness.trial_file import read_trial
 from harness.tuning import controller, ending, turn

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.runs import RunPaths
+from harness.run_paths import RunPaths
 from harness.tuning.importance import importances, silence
 from harness.tuning.space import Choice, Range
 from harness.tuning.trials import Trial, TrialState
@@ -30,7 +30,7 @@ def found(values: list[float]) -> list[Trial]:
 
 
 def test_nothing_is_said_of_few_or_equal_trials() -> None:
-    assert silence(STUDY, found([0.1 * n for n in range(19)])).startswith("19 finished trials are too few")
+    assert silence(STUDY, found([0.1 * n for n in range(19)])).startswith("too few finished trials (19) to say")
     assert silence(STUDY, found([0.0] * 20)) == "All finished trials reached the same."
     assert silence(STUDY, found([0.0] * 19 + [0.1])) == ""
 

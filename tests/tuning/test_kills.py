@@ -12,7 +12,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from harness.runs import RunPaths, State, last_word, read_state
+from harness.run_paths import RunPaths
+from harness.run_state import State, last_word, read_state
 from harness.settings import Settings, load_settings
 from harness.tracking.query import runs as tracked_runs
 from harness.trial_file import read_trial

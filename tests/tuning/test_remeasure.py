@@ -7,7 +7,8 @@ import pytest
 from harness.cli.tune_results import conclude
 from harness.failures import Failure
 from harness.files import write_json
-from harness.runs import RunPaths, read_state
+from harness.run_paths import RunPaths
+from harness.run_state import read_state
 from harness.tuning.best import winner
 from harness.tuning.controller import control
 from harness.tuning.remeasure import difference, experiment_of, is_base, remeasured, runs_left, verdict
@@ -56,6 +57,7 @@ def test_a_trial_of_the_bases_recipe_is_the_base(tmp_path: Path, shapes: Path) -
     assert [is_base(study, entry) for entry in trials(study, settings)] == [True, False]
 
 
+@pytest.mark.slow
 def test_after_the_trials_the_best_and_the_base_are_trained_again_once(
     tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

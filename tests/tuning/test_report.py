@@ -7,7 +7,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.reporting.page import END
-from harness.runs import State
+from harness.run_state import State
 from harness.settings import Settings
 from harness.tuning.best import winner
 from harness.tuning.remeasure import experiment_of
@@ -42,7 +42,7 @@ def test_the_page_says_what_became_of_every_trial(studied: tuple[Study, Settings
     assert "| +3.0 \\[+0.7, +5.3\\] | the trial is better |" in text
     assert "with seeds that no trial had (101, 102, 103)" in text and "(epochs=2, image_scale=0.1)" in text
     assert "| lr | 0.001 | 0.0001 to 0.01, log | 0.003729 |" in text
-    assert "2 finished trials are too few to say how much each of 3 fields matters: it takes 10 a field." in text
+    assert "too few finished trials (2) to say how much each of 3 fields matters: it takes 10 a field." in text
     assert "failed: oom: no &lt;room> |" in text
     assert "sqlite:///runs/.studies/small/study.db" in text and str(tmp_path) not in text
     plots = sorted(path.name for path in (tmp_path / "out" / "plots").iterdir())

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.recipe import diff, shortened
+from harness.recipe import diff
 from harness.shipped import find_experiment
+from harness.shortening import shortened
 from harness.tuning.study_file import load_study
 
 

@@ -11,7 +11,8 @@ from harness.launching import job, submit, supervision, supervisor
 from harness.launching.local_queue import Home
 from harness.launching.prepare import PreparedRun
 from harness.run_log import merged_rows
-from harness.runs import RunPaths, State, next_attempt, write_state
+from harness.run_paths import RunPaths, next_attempt
+from harness.run_state import State, write_state
 from harness.tracking.fields import tags
 from harness.tracking.query import runs as tracked_runs
 from harness.tracking.snapshot import look

@@ -29,6 +29,6 @@ export NCCL_DEBUG=WARN
 export PYTHONPATH=/runs/.code/89ab${PYTHONPATH:+:$PYTHONPATH}
 export HARNESS_STAGING='/scratch/$USER/harness'
 ulimit -n 65536
-exec srun --kill-on-bad-exit=1 --cpus-per-task=6 \
+exec srun --kill-on-bad-exit=1 --wait=0 --cpus-per-task=6 \
   /venv/bin/python -P -m harness.launching.job \
   "${runs[$SLURM_ARRAY_TASK_ID]}" http://tracking:5000

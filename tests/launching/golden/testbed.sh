@@ -23,6 +23,6 @@ runs=(
 set -e
 export OMP_NUM_THREADS=1
 export PYTHONPATH=/runs/.code/89ab${PYTHONPATH:+:$PYTHONPATH}
-exec srun --kill-on-bad-exit=1 --cpus-per-task=1 \
+exec srun --kill-on-bad-exit=1 --wait=0 --cpus-per-task=1 \
   /venv/bin/python -P -m harness.launching.job \
   "${runs[$SLURM_ARRAY_TASK_ID]}" http://tracking:5000
