@@ -3,7 +3,8 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 # Two test processes with a thread each: more threads than cores make small convolutions crawl.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+# pytest keeps the tests that it has rewritten as bytecode, where the environment does not forbid it.
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 DEMO ?= .demo
 SLURM_STATE ?= .slurm-testbed
 DEMO_SETTINGS = HARNESS_DATASET_SHAPES=$(DEMO)/shapes HARNESS_RUN_ROOT=$(DEMO)/runs \

@@ -246,6 +246,7 @@ print(len(coco.load_index(split).labels))
 """
 
 
+@pytest.mark.slow
 def test_of_processes_that_start_at_once_one_parses_and_another_follows_a_dead_one(tmp_path: Path) -> None:
     split = _kept(tmp_path)
 

@@ -114,6 +114,7 @@ def test_who_is_killed_is_followed_by_another(
     assert len(names) == IMAGES - 5 + 1
 
 
+@pytest.mark.slow
 def test_two_at_once_copy_each_file_once(split: CocoSplit, tmp_path: Path) -> None:
     both = [start(split, tmp_path) for _ in range(2)]
     said = [one.communicate(timeout=120)[0].splitlines() for one in both]

@@ -32,6 +32,7 @@ def test_submit_queues_once(place: tuple[Experiment, Settings]) -> None:
     assert len(list(home.queue.iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_submits_at_the_same_moment_queue_once(place: tuple[Experiment, Settings]) -> None:
     decisions: list[Any] = []
     threads = [threading.Thread(target=lambda: decisions.extend(submit(*place))) for _ in range(6)]

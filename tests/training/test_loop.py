@@ -159,6 +159,7 @@ def test_another_checkpoint_is_evaluated_again(
     assert read_json(paths.evaluation)["checkpoint_sha256"] == training.saved.sha256
 
 
+@pytest.mark.slow
 def test_the_attempt_says_what_it_repeats(undisturbed: Training, tmp_path: Path) -> None:
     """Rows at 2, 4, 5; checkpoint at 3, then killed at 5: the second attempt repeats 4 and 5, and writes them not."""
     paths, spec = five_iterations(undisturbed, tmp_path / "run")
@@ -180,6 +181,7 @@ def test_the_attempt_says_what_it_repeats(undisturbed: Training, tmp_path: Path)
     assert journal(paths) == journal(undisturbed.paths)
 
 
+@pytest.mark.slow
 def test_a_lost_row_is_told(undisturbed: Training, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths, spec = five_iterations(undisturbed, tmp_path / "run")
     assert not train(session(paths, spec), stop=stop_after(3))
@@ -216,6 +218,7 @@ def test_a_step_waits_for_a_copy_only(run: PreparedRun, monkeypatch: pytest.Monk
     assert training.saved is not None and training.saved.step == 2
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_written_ends_the_training(
     undisturbed: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +242,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_training(
     assert train(again)
 
 
+@pytest.mark.slow
 def test_evaluation_waits_for_its_checkpoint(run: PreparedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths, spec = changed(run, tmp_path / "run", epochs=1)
     save, detect, order = checkpoint.save, validation.detect, []
@@ -255,6 +259,7 @@ def test_evaluation_waits_for_its_checkpoint(run: PreparedRun, tmp_path: Path, m
     assert order == ["durable", "evaluation"]
 
 
+@pytest.mark.slow
 def test_a_stop_is_heard_during_evaluation(trained: Training, tmp_path: Path) -> None:
     """Question 4 comes after the epoch's last iteration, 5 after the first image: the next attempt evaluates anew."""
     paths, spec = changed(
@@ -386,6 +391,7 @@ def test_broken_image_is_told_in_one_line(run: PreparedRun, tmp_path: Path, shap
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_bf16_is_recorded_as_what_it_is(run: PreparedRun, tmp_path: Path) -> None:
     training = run_to_end(*changed(run, tmp_path / "bf16", precision="bf16", epochs=1))
     assert read_log(training.paths.log)[0]["precision"] == "bf16"

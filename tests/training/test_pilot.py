@@ -55,6 +55,7 @@ def benched(tmp_path: Path) -> PreparedRun:
     return prepared_run(tmp_path, make_shapes(tmp_path / "shapes", val=8))
 
 
+@pytest.mark.slow
 def test_benchmark(tiny: None, benched: PreparedRun) -> None:
     """5 iterations of the first of `batch / micro_batch` GPUs: of a batch of 6 in twos, two images each."""
     spec = replace(benched.spec, recipe=replace(benched.spec.recipe, batch=6), shortening=Shortening(image_scale=0.05))

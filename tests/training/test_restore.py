@@ -59,6 +59,7 @@ def test_published_form(tmp_path: Path) -> None:
         restore(path, cell="mask_rcnn_x101_32x4d_fpn_1x_coco")
 
 
+@pytest.mark.slow
 def test_doubts_about_a_file(tmp_path: Path) -> None:
     """Another cell's name on the file and in its meta, and a digest that the file does not have; it loads all the same,
     as R-50 1x and 2x differ in no tensor.

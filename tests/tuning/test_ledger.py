@@ -26,6 +26,7 @@ def ledger(folder: Path, name: str = "a", **words: str) -> Ledger:
     return Ledger(study_of(folder, **words), f"sqlite:///{folder}/{name}.db")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_a_controller_that_comes_back_chooses_as_one_that_never_left(tmp_path: Path, sampler: str) -> None:
     whole = ledger(tmp_path, "whole", sampler=sampler)
@@ -61,6 +62,7 @@ def test_telling_twice_tells_once(tmp_path: Path) -> None:
     assert (made.running(), made.count) == ([], 3)
 
 
+@pytest.mark.slow
 def test_equal_parameters(tmp_path: Path) -> None:
     made = ledger(tmp_path)
     first = made.ask()
@@ -98,6 +100,7 @@ def test_anybody_can_read_it(tmp_path: Path) -> None:
     assert found.best_trials[0].values == [0.1, 5.0]
 
 
+@pytest.mark.slow
 def test_another_definition_is_refused(tmp_path: Path) -> None:
     """Once there are trials."""
     ledger(tmp_path)
