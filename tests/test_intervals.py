@@ -17,6 +17,7 @@ def test_one_seed_each_rests_on_the_prior() -> None:
     assert found.assumed and found.excludes_zero
 
 
+@pytest.mark.slow
 def test_three_seeds_are_welch() -> None:
     """Variances 1 and 2 of 3 and 4 seeds: error sqrt(1/3 + 2/4) = 0.912871, its degrees of freedom
 

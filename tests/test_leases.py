@@ -46,6 +46,7 @@ def test_an_expired_lease_is_taken_over_and_its_holder_fenced_off(tmp_path):
     taken.renew()
 
 
+@pytest.mark.slow
 def test_a_lease_is_renewed_beside_a_block_and_no_longer(tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "SECONDS", 0.4)
     lease = acquire(tmp_path)

@@ -66,6 +66,7 @@ def read_pid(file: Path) -> int:
     return int(file.read_text())
 
 
+@pytest.mark.slow
 def test_it_does_not_outlive_its_caller(tmp_path: Path) -> None:
     """But a process that its caller forked does, here."""
     caller = multiprocessing.get_context("spawn").Process(target=call_and_fork, args=(tmp_path,))
@@ -89,6 +90,7 @@ def call_until_interrupted(folder: Path) -> None:
         (folder / "said").write_text("interrupted")
 
 
+@pytest.mark.slow
 def test_an_interrupt_is_the_callers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C goes to both: the process that was called ends without a word."""
     caller = multiprocessing.get_context("spawn").Process(target=call_until_interrupted, args=(tmp_path,))

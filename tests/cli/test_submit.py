@@ -26,6 +26,7 @@ def _no_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "start_detached", lambda *_, **__: None)
 
 
+@pytest.mark.slow
 def test_only_json_goes_to_stdout(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of a submit that waits: what changes meanwhile, and what was not measured, is told on stderr."""
 
@@ -42,6 +43,7 @@ def test_only_json_goes_to_stdout(harness: Harness, monkeypatch: pytest.MonkeyPa
     assert UNMEASURED not in harness("submit", "tiny.yaml")[2]  # it is queued already
 
 
+@pytest.mark.slow
 def test_without_room_for_a_checkpoint_nothing_is_started(
     harness: Harness, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

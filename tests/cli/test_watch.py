@@ -109,6 +109,7 @@ def test_watching_ends_by_itself(harness: Harness, no_supervisor: None, monkeypa
     assert "1 failed" in out and "why" in out
 
 
+@pytest.mark.slow
 def test_wait(harness: Harness, no_supervisor: None) -> None:
     code, _, err = harness("wait", "tiny.yaml")
     assert (code, err) == (1, "1 run of 1 cannot finish, see harness status tiny.yaml\n")  # it was never submitted

@@ -43,6 +43,7 @@ def reference(parts: list[Part], height: int, width: int) -> np.ndarray:
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(flat, height, width))).astype(bool)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.lists(polygons, min_size=1, max_size=5), st.sampled_from([(28, 28), (17, 40), (1, 3)]))
 def test_equal_to_pycocotools(instances: list[list[Part]], shape: tuple[int, int]) -> None:

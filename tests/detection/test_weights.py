@@ -304,6 +304,7 @@ def test_load_executes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.slow
 def test_torchvision_state_loads_into_resnet18(tmp_path: Path) -> None:
     torch.manual_seed(0)
     theirs = torchvision.models.resnet18(weights=None)

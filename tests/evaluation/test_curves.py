@@ -47,6 +47,7 @@ def test_smooth_is_a_trailing_mean_over_what_is_finite() -> None:
     assert _smooth([1.0, 2.0], 1) == [1.0, 2.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "log",
     [

@@ -33,6 +33,7 @@ any_rows = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(any_rows, any_rows)
 def test_what_goes_in_comes_out(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
     """Through the columns, another process and a file, bit for bit (-0.0 too), in any order and put together."""

@@ -128,6 +128,7 @@ def test_matrix_files_are_kept_by_content(tmp_path: Path) -> None:
     assert kept == {names[0]: "name: a\n", names[2]: "name: b\n"}
 
 
+@pytest.mark.slow
 def test_python_runs_the_copy(tmp_path: Path) -> None:
     """Also where the package is installed, and from within a checkout."""
     folder = freeze(tmp_path)

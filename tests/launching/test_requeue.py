@@ -80,6 +80,7 @@ def test_a_requeue_that_is_allowed_is_all(paths: RunPaths, monkeypatch: pytest.M
     assert read_job(paths) == Job(name=NAME, index=3, id="12_3", output="o", code="/code")
 
 
+@pytest.mark.slow
 def test_the_next_start_keeps_away_from_nodes_that_are_suspect_by_now(
     paths: RunPaths, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

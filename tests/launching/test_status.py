@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import pytest
 from training.tiny import write_place
 
 from harness import leases
@@ -31,6 +32,7 @@ def test_status(place: tuple[Experiment, Settings], tmp_path: Path, shapes: Path
     assert rows[2].text == "epoch 1/2; not in the matrix as it is now"
 
 
+@pytest.mark.slow
 def test_what_status_says_of_runs_in_trouble(place: tuple[Experiment, Settings]) -> None:
     first, second = prepare(*place)
     submit(*place)

@@ -79,6 +79,7 @@ def test_jobs_get_gpus_of_their_own(place: tuple[Experiment, Settings], monkeypa
     assert supervisor._free_gpus(home, 2) == ["GPU-8a", "MIG-3f"]
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_started_does_not_stop_the_others(
     place: tuple[Experiment, Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -319,6 +319,7 @@ def names(found: list[clean.Leftover], root: Path) -> set[str]:
     return {str(entry.path.relative_to(root)) for entry in found}
 
 
+@pytest.mark.slow
 def test_clean(place: Place, commands: Commands, tmp_path: Path, shapes: Path) -> None:
     """What is removed, and beside each thing another one of its kind that something refers to."""
     experiment, settings = place

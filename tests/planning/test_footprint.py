@@ -67,6 +67,7 @@ def test_bytes_of_a_checkpoint_and_of_a_run() -> None:
     assert run_bytes(recipe, iterations=87_960, images=5000) == expected
 
 
+@pytest.mark.slow
 def test_a_real_checkpoint(tmp_path: Path) -> None:
     """Within 2 % of what torch writes of weights and optimiser."""
     import torch

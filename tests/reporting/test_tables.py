@@ -80,6 +80,7 @@ def test_what_was_not_measured_is_a_dash(load: Load) -> None:
     assert all(cell for table in tables(experiment, []) for row in table.rows for cell in row.cells)
 
 
+@pytest.mark.slow
 def test_seeds_show_mean_deviation_and_number(load: Load) -> None:
     # 38.0, 38.4, 38.5: mean 38.3; squares .09 + .01 + .04 = .14, over n - 1 = 2: .07, its root .2646;
     # t(0.975, 2) = 4.3027, x .2646 / sqrt 3 = .657

@@ -1,5 +1,6 @@
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,6 +86,7 @@ def test_any_axis_becomes_a_tag_and_a_param(tmp_path):
     assert fields.params(run)["axis.neck_norm"] == "GN"
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.recursive(st.none() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_split_and_joined_are_inverse(value):

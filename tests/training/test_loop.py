@@ -280,6 +280,7 @@ def test_a_superseded_attempt_saves_nothing(run: PreparedRun) -> None:
     assert not run.paths.checkpoints.exists()
 
 
+@pytest.mark.slow
 def test_nothing_draws_from_the_global_random_numbers(run: PreparedRun) -> None:
     """So a checkpoint needs no state of theirs."""
 

@@ -15,6 +15,7 @@ from harness.training.session import Training
 pytestmark = pytest.mark.usefixtures("tiny")
 
 
+@pytest.mark.slow
 def test_photos_of_the_same_name(trained: Training, shapes: Path, tmp_path: Path) -> None:
     assert trained.saved is not None
     photos = [shapes / "val" / "000001.png", shapes / "train" / "000001.png", tmp_path / "000001-1.jpg"]

@@ -64,6 +64,7 @@ def left_by_a_stop_in_the_second_epoch(again: tuple[RunPaths, RunSpec], monkeypa
     assert all(row["mode"] != "val" for row in read_log(paths.log))
 
 
+@pytest.mark.slow
 def test_the_training_goes_on_meanwhile(
     trained: Training, again: tuple[RunPaths, RunSpec], held: threading.Event
 ) -> None:
@@ -135,6 +136,7 @@ def test_what_is_of_a_later_iteration_is_dropped(
     assert not paths.unscored.exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_told(
     again: tuple[RunPaths, RunSpec], held: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ def taken_after(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, paths: 
     return before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "name"),
     [(checkpoint, "sha256"), (validation, "predict_split"), (scoring, "_answer")],

@@ -37,6 +37,7 @@ def test_a_controller_that_comes_back_chooses_as_one_that_never_left(tmp_path: P
     assert found == expected
 
 
+@pytest.mark.slow
 def test_a_trial_whose_asking_was_cut_short(tmp_path: Path) -> None:
     """It has one value of four; the others are chosen then, and are the same ever after."""
     made = ledger(tmp_path)
@@ -72,6 +73,7 @@ def test_equal_parameters(tmp_path: Path) -> None:
     assert (made.first_like(again), made.first_like(made.ask())) == (0, 2)
 
 
+@pytest.mark.slow
 def test_pruning(tmp_path: Path) -> None:
     """The median of two trials at step 1 is 0.35: 0.3 is below it. Step 0 is of the warm-up."""
     pruner = "pruner: {kind: median, startup_trials: 2, warmup: 1}"
