@@ -1,12 +1,15 @@
 """Processes: which one a record means, whether it is of this machine, when it started, and whether it still works;
 
-and ending with the one that started this one.
+ending with the one that started this one; and signals that are not to reach what is started.
 """
 
 import os
+import signal
 import socket
 import threading
 import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -121,3 +124,13 @@ def _end_as_orphan_of(parent: int) -> None:
     while not is_orphan_of(parent):
         time.sleep(0.5)
     os._exit(1)
+
+
+@contextmanager
+def blocked(signals: Collection[signal.Signals]) -> Iterator[None]:
+    """This thread gets none of these signals, nor does what it starts; those that came are delivered afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

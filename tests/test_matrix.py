@@ -9,24 +9,13 @@ import pytest
 from conftest import ROOT
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from matrices import R50, R101, load, names
 
 from harness import axes
 from harness.errors import UserError
-from harness.matrix import Experiment, load_experiment
+from harness.matrix import load_experiment
 
 AXES = "axes: {backbone: [R-50]}\n"
-R50 = "mask_rcnn_r50_fpn_1x_coco"
-R101 = "mask_rcnn_r101_fpn_1x_coco"
-
-
-def load(folder: Path, text: str) -> Experiment:
-    path = folder / "m.yaml"
-    path.write_text(text, encoding="utf-8")
-    return load_experiment(path)
-
-
-def names(experiment: Experiment) -> list[str]:
-    return [planned.name for planned in experiment.cells]
 
 
 # ---- the matrix files of the project

@@ -7,23 +7,10 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from matrices import R50, R101, load, names
 
 from harness.cell import make_cell
 from harness.errors import UserError
-from harness.matrix import Experiment, load_experiment
-
-R50 = "mask_rcnn_r50_fpn_1x_coco"
-R101 = "mask_rcnn_r101_fpn_1x_coco"
-
-
-def load(folder: Path, text: str) -> Experiment:
-    path = folder / "m.yaml"
-    path.write_text(text, encoding="utf-8")
-    return load_experiment(path)
-
-
-def names(experiment: Experiment) -> list[str]:
-    return [planned.name for planned in experiment.cells]
 
 
 def test_product_keeps_the_order_of_the_file(tmp_path: Path) -> None:

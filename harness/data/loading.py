@@ -15,6 +15,7 @@ from harness.data.coco import CocoIndex
 from harness.data.image_files import read_file
 from harness.data.transforms import Image, decoded
 from harness.errors import UserError
+from harness.processes import blocked
 
 Item = TypeVar("Item")
 
@@ -46,11 +47,8 @@ def load(items: Dataset[Item | UserError], places: Sequence[Any], *, workers: in
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # or the loader would draw from, and so change, the global random numbers
     )
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # of all threads of a worker, from its start on
-    try:
+    with blocked([signal.SIGTERM]):  # in all threads of a worker, from its start on
         loaded = iter(loader)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     for item in loaded:
         if isinstance(item, UserError):
             raise item

@@ -11,8 +11,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ from harness.errors import UserError
 from harness.evaluation.table import DetectionTable
 from harness.failures import Failure
 from harness.files import replacing
+from harness.processes import blocked
 from harness.provenance import python_path
 from harness.run_paths import RunPaths, require_own
 from harness.training.background import Background
@@ -126,7 +127,7 @@ class Scoring:
         command = [sys.executable, "-P", "-m", "harness.training.scorer", str(self.paths.folder)]
         command += ["--parent", str(os.getpid())]
         # No pipe: workers that are forked meanwhile would have its other end open, so that it did not end.
-        with tempfile.TemporaryFile() as given, _blocked(SIGNALS):  # in the process, too, for as long as it lives
+        with tempfile.TemporaryFile() as given, blocked(SIGNALS):  # in the process, too, for as long as it lives
             given.write(_request(self.split, self.attempt))
             given.seek(0)
             process = subprocess.Popen(
@@ -139,16 +140,6 @@ class Scoring:
             )
         self.head, self._process = head, process
         self._outcome.start(lambda: _answer(process))
-
-
-@contextmanager
-def _blocked(signals: tuple[signal.Signals, ...]) -> Iterator[None]:
-    """This thread gets none of these signals, nor does what it starts; those that came are delivered afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _request(split: Validation, attempt: int) -> bytes:
